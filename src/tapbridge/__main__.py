@@ -1,0 +1,5 @@
+"""`python -m tapbridge`."""
+
+from tapbridge.cli.main import main
+
+raise SystemExit(main())

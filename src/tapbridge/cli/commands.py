@@ -1,0 +1,30 @@
+"""The table of commands: the one source of the parser, of `--help` and of the reference in docs/."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """A command: `module` has `options(parser)` and `run(args, world) -> Result`."""
+
+    name: str
+    module: str
+    summary: str
+
+
+COMMANDS = (
+    Command("up", "up", "make a NIC a port of a bridge, without losing a packet"),
+    Command("down", "down", "give the NIC its place back"),
+    Command("status", "status", "show bridges, uplinks, ports and addresses as a tree"),
+    Command("ps", "ps", "show every guest NIC: who, which tap, which bridge, which addresses"),
+    Command("run", "run", "attach QEMU to a network and become it"),
+    Command("args", "args", "print the QEMU arguments that `run` would use"),
+    Command("explain", "explain", "the missing documentation, in the terminal"),
+    Command("lab", "lab", "a LAN and a host in namespaces, to try everything safely"),
+)
+
+
+def find_command(name: str) -> Command | None:
+    """The command of that name."""
+    return next((command for command in COMMANDS if command.name == name), None)

@@ -1,0 +1,1 @@
+"""The verbs: pure functions over the model. No I/O, no clock, no environment."""

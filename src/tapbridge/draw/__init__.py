@@ -1,0 +1,1 @@
+"""States and guests as pictures and trees."""

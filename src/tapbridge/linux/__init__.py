@@ -1,0 +1,1 @@
+"""The real Host: netlink, sysctl, processes and files of this machine."""

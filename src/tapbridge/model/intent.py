@@ -1,0 +1,27 @@
+"""What is asked for. Silence is KEEP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tapbridge.model.values import IfName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopt:
+    """Make `nic` a port of `bridge`. With `take_name` the bridge ends up with the NIC's name, and the NIC is called
+    `port_name` (default: r + its name, cut at 15 bytes)."""
+
+    nic: IfName
+    bridge: IfName = IfName("br0")
+    take_name: bool = False
+    port_name: IfName | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """Give the bridge's uplink its place back. `force` leaves guests' taps without a master."""
+
+    bridge: IfName
+    force: bool = False

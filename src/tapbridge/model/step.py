@@ -1,0 +1,282 @@
+"""Steps: one act on the outside each, as data. They can be described before they happen and journalled as JSON.
+
+Links are named as they are called at the moment of the step. A `Put…` creates or changes; a `Delete…` of
+what is not there is no error, so every step may be repeated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tapbridge.model.state import (
+    Address,
+    Bridge,
+    Client,
+    LinkDns,
+    Neighbour,
+    Port,
+    Route,
+    Rule,
+    Sysctl,
+)
+from tapbridge.model.values import IfName, Mac
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddLink:
+    """Create a bridge, or a veth pair whose end `peer` is up. RTM_NEWLINK with NLM_F_CREATE | NLM_F_EXCL."""
+
+    name: IfName
+    kind: Literal["bridge", "veth"]
+    mac: Mac | None = None
+    mtu: int | None = None
+    up: bool = False
+    master: IfName | None = None
+    peer: IfName | None = None
+    bridge: Bridge | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteLink:
+    """Delete a link; the kernel takes its addresses and routes with it."""
+
+    link: IfName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetUp:
+    """Set a link administratively up or down."""
+
+    link: IfName
+    up: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetMaster:
+    """Make a link a port of a bridge, or (None) take it out."""
+
+    link: IfName
+    master: IfName | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetMtu:
+    """Set a link's MTU in bytes. On a bridge a real change also pins it against its ports' (br_change_mtu)."""
+
+    link: IfName
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAlias:
+    """Set a link's alias, the mark by which what is ours is known; None takes it away."""
+
+    link: IfName
+    alias: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAddressGeneration:
+    """Set how IPv6 addresses are made: IN6_ADDR_GEN_MODE_* (0 EUI-64, 1 none, 2 stable privacy, 3 random) and token."""
+
+    link: IfName
+    mode: int
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenameLink:
+    """Give a link another name; a link that is up can be renamed since Linux 6.2."""
+
+    link: IfName
+    to: IfName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPort:
+    """Set the flags of a bridge port."""
+
+    link: IfName
+    port: Port
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutAddress:
+    """Add an address, or change its lifetimes, metric and (IPv6) flags. Without `dad` the kernel trusts us."""
+
+    address: Address
+    dad: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteAddress:
+    """Take an address from a link."""
+
+    address: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutRoute:
+    """Replace the first route of the slot, in one act, or create it. NLM_F_CREATE | NLM_F_REPLACE."""
+
+    route: Route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddRoute:
+    """Add a route behind those of its slot. NLM_F_CREATE | NLM_F_APPEND in IPv4, NLM_F_CREATE in IPv6."""
+
+    route: Route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteRoute:
+    """Take exactly this route away."""
+
+    route: Route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutNeighbour:
+    """Create or replace a neighbour entry."""
+
+    neighbour: Neighbour
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteNeighbour:
+    """Take a neighbour entry away."""
+
+    neighbour: Neighbour
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddRule:
+    """Add a policy routing rule."""
+
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteRule:
+    """Take a policy routing rule away."""
+
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetSysctl:
+    """Write a per-link switch."""
+
+    sysctl: Sysctl
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetDns:
+    """Give systemd-resolved the DNS servers and domains of a link; empty tuples revert it."""
+
+    dns: LinkDns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Await:
+    """Wait until a link's operstate is `up`, driven by the kernel's own notifications; `limit_s` seconds at most."""
+
+    link: IfName
+    limit_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shield:
+    """Hand every frame that arrives on `link` straight to `to`'s IP stack, until Unshield or our death.
+
+    A tcx program (Linux 6.6) at the ingress of the NIC. It covers the hole of br_add_if() and del_nbp(), in which
+    the port already takes frames and is not yet (no longer) forwarding them. A kernel or a user that cannot: nothing
+    happens, and the hole (0.05 to 1 ms) stays.
+    """
+
+    link: IfName
+    to: IfName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unshield:
+    """End a Shield."""
+
+    link: IfName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopClient:
+    """End a client's process without letting it deconfigure: SIGKILL by pidfd, and wait for its death."""
+
+    client: Client
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartClient:
+    """Start a client in the cgroup of its predecessor."""
+
+    client: Client
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteFile:
+    """Put a file in place by fsync and rename; None takes it away. A file that exists keeps its mode and owner."""
+
+    path: str
+    content: str | None
+    mode: int = 0o644
+
+
+Step = (
+    AddLink
+    | DeleteLink
+    | SetUp
+    | SetMaster
+    | SetMtu
+    | SetAlias
+    | SetAddressGeneration
+    | RenameLink
+    | SetPort
+    | PutAddress
+    | DeleteAddress
+    | PutRoute
+    | AddRoute
+    | DeleteRoute
+    | PutNeighbour
+    | DeleteNeighbour
+    | AddRule
+    | DeleteRule
+    | SetSysctl
+    | SetDns
+    | Await
+    | Shield
+    | Unshield
+    | StopClient
+    | StartClient
+    | WriteFile
+)
+
+KERNEL_STEPS = (
+    AddLink,
+    DeleteLink,
+    SetUp,
+    SetMaster,
+    SetMtu,
+    SetAlias,
+    SetAddressGeneration,
+    RenameLink,
+    SetPort,
+    PutAddress,
+    DeleteAddress,
+    PutRoute,
+    AddRoute,
+    DeleteRoute,
+    PutNeighbour,
+    DeleteNeighbour,
+    AddRule,
+    DeleteRule,
+)
+"""The steps that are rtnetlink messages: those beside one another go to the kernel in one sendmsg(2)."""

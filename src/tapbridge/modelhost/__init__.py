@@ -1,0 +1,1 @@
+"""A Host made of `effect`: for tests and previews."""

@@ -1,0 +1,1 @@
+"""Transactions: lock, journal, apply, and the way back."""
