@@ -14,7 +14,13 @@ from tapbridge.model.errors import Exit, TapbridgeError
 from tapbridge.model.verdict import Finding, Severity
 
 SCHEMA = 1
-_OUTCOMES = {Exit.FAILED: "failed", Exit.USAGE: "refused", Exit.REFUSED: "refused", Exit.FORBIDDEN: "refused", Exit.STUCK: "stuck"}
+_OUTCOMES = {
+    Exit.FAILED: "failed",
+    Exit.USAGE: "refused",
+    Exit.REFUSED: "refused",
+    Exit.FORBIDDEN: "refused",
+    Exit.STUCK: "stuck",
+}
 _WORDS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
 
 

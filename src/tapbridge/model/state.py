@@ -356,4 +356,3 @@ class State:
             clients=tuple(sorted(self.clients, key=lambda x: (x.program, x.link or "", x.argv))),
             dns=tuple(sorted(self.dns, key=lambda x: x.link)),
         )
-

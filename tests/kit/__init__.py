@@ -1,0 +1,1 @@
+"""What the tests share: namespaces, commands with a limit, and the lock on the outside world."""
