@@ -69,6 +69,14 @@ class SetMtu:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetMac:
+    """Set a link's Ethernet address. A bridge whose address was set never takes another from its ports."""
+
+    link: IfName
+    mac: Mac
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetAlias:
     """Set a link's alias, the mark by which what is ours is known; None takes it away."""
 
@@ -236,6 +244,7 @@ Step = (
     | SetUp
     | SetMaster
     | SetMtu
+    | SetMac
     | SetAlias
     | SetAddressGeneration
     | RenameLink
@@ -265,6 +274,7 @@ KERNEL_STEPS = (
     SetUp,
     SetMaster,
     SetMtu,
+    SetMac,
     SetAlias,
     SetAddressGeneration,
     RenameLink,

@@ -1,0 +1,200 @@
+"""What the kernel does when an address comes or goes: its order, its connected route, what it takes with it.
+
+IPv4: net/ipv4/devinet.c and fib_frontend.c; IPv6: net/ipv6/addrconf.c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tapbridge.core.routing import append_route, drop_link
+from tapbridge.model.state import (
+    MANAGETEMPADDR,
+    NODAD,
+    NOPREFIXROUTE,
+    PERMANENT,
+    PROTO_KERNEL,
+    SCOPE_GLOBAL,
+    SCOPE_LINK,
+    SECONDARY,
+    TABLE_MAIN,
+    Address,
+    Nexthop,
+    Route,
+    State,
+)
+from tapbridge.model.values import network
+
+V6_METRIC = 256  # IP6_RT_PRIO_ADDRCONF
+_V6_CHANGEABLE = NODAD | PERMANENT | NOPREFIXROUTE | MANAGETEMPADDR
+
+
+def subnet(address: Address) -> str:
+    """The subnet that an address puts on its link, as `network/prefix`."""
+    return network(address.family, address.peer or address.ip, address.prefix)
+
+
+def connected_route(address: Address) -> Route | None:
+    """The route that the kernel makes for an address; None where it makes none."""
+    if address.flags & NOPREFIXROUTE or address.secondary:
+        return None
+    if address.family == 4:
+        if address.prefix == 32 and address.peer is None:
+            return None
+        scope = SCOPE_LINK if address.scope < SCOPE_LINK else address.scope
+        metric, prefsrc, expires = address.metric, address.ip, None
+    else:
+        scope, prefsrc, expires = SCOPE_GLOBAL, None, address.valid_lft
+        metric = address.metric or V6_METRIC
+    return Route(
+        family=address.family,
+        dst=subnet(address),
+        table=TABLE_MAIN,
+        scope=scope,
+        protocol=PROTO_KERNEL,
+        metric=metric,
+        prefsrc=prefsrc,
+        expires=expires,
+        nexthops=(Nexthop(link=address.link),),
+    )
+
+
+def put_address(state: State, address: Address, *, dad: bool) -> State:
+    """RTM_NEWADDR with NLM_F_CREATE | NLM_F_REPLACE."""
+    flags = address.flags & ~PERMANENT | (PERMANENT if address.valid_lft is None else 0)
+    if address.family == 6 and not dad:
+        flags |= NODAD
+    address = replace(address, flags=flags)
+    old = _find(state, address)
+    return _insert(state, address) if old is None else _change(state, old, address)
+
+
+def delete_address(state: State, address: Address) -> State:
+    """RTM_DELADDR; nothing where the address is not there."""
+    old = _find(state, address)
+    if old is None:
+        return state
+    state = replace(state, addresses=tuple(a for a in state.addresses if a is not old))
+    return _after_delete_v4(state, old) if old.family == 4 else _after_delete_v6(state, old)
+
+
+def _find(state: State, address: Address) -> Address | None:
+    for other in state.addresses:
+        if (other.link, other.family, other.ip) == (address.link, address.family, address.ip) and (
+            other.family == 6 or (other.prefix, other.peer) == (address.prefix, address.peer)
+        ):
+            return other
+    return None
+
+
+def _insert(state: State, address: Address) -> State:
+    of_link = list(state.addresses_of(address.link, address.family))
+    if address.family == 4:
+        behind = any(not a.secondary and a.prefix == address.prefix and subnet(a) == subnet(address) for a in of_link)
+        flags = address.flags & ~SECONDARY | (SECONDARY if behind else 0)
+        address = replace(address, flags=flags, label=address.label or address.link)
+        place = len(of_link) if behind else _primary_place(of_link, address)
+    else:
+        place = 0
+    of_link.insert(place, address)
+    others = tuple(a for a in state.addresses if (a.link, a.family) != (address.link, address.family))
+    state = replace(state, addresses=others + tuple(of_link)).sorted()
+    return _connect(state, address)
+
+
+def _primary_place(of_link: list[Address], address: Address) -> int:
+    """__inet_insert_ifa(): behind the last primary whose scope is not narrower."""
+    place = 0
+    for index, other in enumerate(of_link):
+        if not other.secondary and address.scope <= other.scope:
+            place = index + 1
+    return place
+
+
+def _connect(state: State, address: Address) -> State:
+    link = state.link(address.link)
+    route = connected_route(address)
+    if route is None or link is None or not link.up:
+        return state
+    return append_route(state, route)
+
+
+def _change(state: State, old: Address, new: Address) -> State:
+    if old.family == 4:
+        changed = replace(
+            old,
+            valid_lft=new.valid_lft,
+            preferred_lft=new.preferred_lft,
+            metric=new.metric,
+            flags=old.flags & ~PERMANENT | new.flags & PERMANENT,
+            proto=new.proto,
+        )
+    else:
+        kept = old.flags & ~_V6_CHANGEABLE
+        changed = replace(
+            old,
+            valid_lft=new.valid_lft,
+            preferred_lft=new.preferred_lft,
+            metric=new.metric,
+            flags=kept | new.flags & _V6_CHANGEABLE,
+            proto=new.proto,
+        )
+    state = replace(state, addresses=tuple(changed if a is old else a for a in state.addresses))
+    before, after = connected_route(old), connected_route(changed)
+    if after is not None:
+        state = _connect(state, changed)
+    if before is not None and (after is None or before.slot != after.slot):
+        state = _without(state, before)
+    return state
+
+
+def _without(state: State, route: Route) -> State:
+    """Take a connected route away, whatever its lifetime or preferred source have become."""
+    for other in state.routes:
+        if other.slot == route.slot and other.nexthops == route.nexthops and other.protocol == PROTO_KERNEL:
+            return replace(state, routes=tuple(r for r in state.routes if r is not other))
+    return state
+
+
+def _after_delete_v4(state: State, gone: Address) -> State:
+    left = state.addresses_of(gone.link, 4)
+    same = [a for a in left if a.prefix == gone.prefix and subnet(a) == subnet(gone)]
+    if not gone.secondary and same:
+        state = _promote(state, gone, same)
+    elif not gone.secondary:
+        route = connected_route(gone)
+        state = _without(state, route) if route else state
+    left = state.addresses_of(gone.link, 4)
+    if not left:
+        state = drop_link(state, gone.link, family=4)
+    if not any(a.ip == gone.ip for a in state.addresses):
+        routes = tuple(r for r in state.routes if r.family == 6 or r.prefsrc != gone.ip or r.table != TABLE_MAIN)
+        state = replace(state, routes=routes)
+    return state
+
+
+def _promote(state: State, gone: Address, same: list[Address]) -> State:
+    """A primary goes: its secondaries go with it, or the first of them takes its place (promote_secondaries)."""
+    on_link = state.sysctl(gone.link, "ipv4", "promote_secondaries") or state.sysctl(
+        "all", "ipv4", "promote_secondaries"
+    )
+    route = connected_route(gone)
+    if not on_link:
+        state = replace(state, addresses=tuple(a for a in state.addresses if a not in same))
+        return _without(state, route) if route else state
+    first = replace(same[0], flags=same[0].flags & ~SECONDARY)
+    state = replace(state, addresses=tuple(first if a is same[0] else a for a in state.addresses))
+    state = _without(state, route) if route else state
+    return _connect(state, first)
+
+
+def _after_delete_v6(state: State, gone: Address) -> State:
+    left = state.addresses_of(gone.link, 6)
+    route = connected_route(gone)
+    if route and gone.flags & PERMANENT and not any(subnet(a) == subnet(gone) for a in left):
+        state = _without(state, route)
+    routes = tuple(
+        replace(r, prefsrc=None) if r.family == 6 and r.prefsrc == gone.ip and r.uses(gone.link) else r
+        for r in state.routes
+    )
+    return replace(state, routes=routes)

@@ -1,0 +1,252 @@
+"""What one step does to a State. The model of the kernel that plans, previews and properties stand on.
+
+The contract suite performs the same steps on a real kernel and compares. Not modelled, because no plan of ours
+depends on it: addresses that the kernel makes by itself when a link comes up, and a bridge's MTU and MAC that follow
+its ports (ours are explicit).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from tapbridge.core.addressing import connected_route, delete_address, put_address
+from tapbridge.core.routing import append_route, delete_route, drop_link, put_route
+from tapbridge.model import step as steps
+from tapbridge.model.state import Address, Link, Port, Rule, State
+from tapbridge.model.step import Step
+from tapbridge.model.values import IfName
+
+_Name = TypeVar("_Name", bound=IfName | None)
+
+
+def effect(step: Step, state: State) -> State:
+    """The state after a step. Steps that may be repeated change nothing the second time."""
+    act = _EFFECTS.get(type(step))
+    return state if act is None else act(step, state)
+
+
+def fold(sequence: tuple[Step, ...], state: State) -> State:
+    """The state after all steps, in order."""
+    for step in sequence:
+        state = effect(step, state)
+    return state
+
+
+def _with_link(state: State, name: str, **changes: Any) -> State:
+    return replace(state, links=tuple(replace(x, **changes) if x.name == name else x for x in state.links))
+
+
+def _add_link(step: steps.AddLink, state: State) -> State:
+    index = max((link.index for link in state.links), default=0) + 1
+    mtu = step.mtu or 1500
+    made = [
+        Link(
+            index=index,
+            name=step.name,
+            kind=step.kind,
+            mac=step.mac,
+            mtu=mtu,
+            up=step.up,
+            bridge=step.bridge,
+            parent=step.peer,
+        )
+    ]
+    if step.peer is not None:
+        made.append(Link(index=index + 1, name=step.peer, kind="veth", mtu=mtu, up=True, parent=step.name))
+    defaults = [item for item in state.sysctls if item.link == "default"]
+    fresh = tuple(replace(item, link=link.name) for link in made for item in defaults)
+    state = replace(state, links=state.links + tuple(made), sysctls=state.sysctls + fresh).sorted()
+    if step.master is not None:
+        state = _set_master(steps.SetMaster(link=step.name, master=step.master), state)
+    return _settle_operstate(state)
+
+
+def _delete_link(step: steps.DeleteLink, state: State) -> State:
+    link = state.link(step.link)
+    if link is None:
+        return state
+    gone = {link.name} | ({link.parent} if link.kind == "veth" and link.parent else set())
+    links = tuple(
+        replace(x, master=None, port=None) if x.master in gone else x for x in state.links if x.name not in gone
+    )
+    for name in gone:
+        state = drop_link(state, name)
+    state = replace(
+        state,
+        links=links,
+        addresses=tuple(a for a in state.addresses if a.link not in gone),
+        neighbours=tuple(n for n in state.neighbours if n.link not in gone),
+        sysctls=tuple(s for s in state.sysctls if s.link not in gone),
+        dns=tuple(d for d in state.dns if d.link not in gone),
+        forwarding=tuple(f for f in state.forwarding if f.bridge not in gone and f.port not in gone),
+    )
+    return _settle_operstate(state)
+
+
+def _set_up(step: steps.SetUp, state: State) -> State:
+    state = _settle_operstate(_with_link(state, step.link, up=step.up))
+    if step.up:
+        for address in state.addresses_of(step.link):
+            route = connected_route(address)
+            state = append_route(state, route) if route else state
+        return state
+    state = drop_link(state, step.link)
+    return replace(state, addresses=tuple(a for a in state.addresses if a.link != step.link or a.family == 4))
+
+
+def _set_master(step: steps.SetMaster, state: State) -> State:
+    link = state.link(step.link)
+    if link is None or link.master == step.master:
+        return state
+    port = None if step.master is None else Port()
+    kind = None if step.master is None else "bridge"
+    return _settle_operstate(_with_link(state, step.link, master=step.master, master_kind=kind, port=port))
+
+
+def _settle_operstate(state: State) -> State:
+    """A bridge has carrier while a port has; the rest keep what they have, a veth of ours has it at once."""
+    links = []
+    for link in state.links:
+        if link.kind == "bridge":
+            carrier = link.up and any(x.up and (x.carrier or x.kind == "veth") for x in state.ports(link.name))
+            link = replace(link, carrier=carrier, operstate="up" if carrier else "down")
+        links.append(link)
+    return replace(state, links=tuple(links))
+
+
+def _rename(step: steps.RenameLink, state: State) -> State:
+    old, new = step.link, step.to
+    if state.link(old) is None or old == new:
+        return state
+
+    def called(name: _Name) -> _Name | IfName:
+        return new if name == old else name
+
+    def renamed(items: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(replace(item, link=new) if item.link == old else item for item in items)
+
+    routes = tuple(
+        replace(route, nexthops=tuple(replace(hop, link=called(hop.link)) for hop in route.nexthops))
+        if route.uses(old)
+        else route
+        for route in state.routes
+    )
+    return replace(
+        state,
+        links=tuple(
+            replace(x, name=called(x.name), master=called(x.master), parent=called(x.parent)) for x in state.links
+        ),
+        addresses=_relabelled(renamed(state.addresses), new),
+        routes=routes,
+        neighbours=renamed(state.neighbours),
+        sysctls=renamed(state.sysctls),
+        clients=state.clients,
+        dns=renamed(state.dns),
+        forwarding=tuple(
+            replace(entry, bridge=called(entry.bridge), port=called(entry.port)) for entry in state.forwarding
+        ),
+    ).sorted()
+
+
+def _relabelled(addresses: tuple[Address, ...], link: IfName) -> tuple[Address, ...]:
+    """inetdev_changename(): the first IPv4 label becomes the name; the others keep or get a suffix."""
+    done, count = [], 0
+    for address in addresses:
+        if address.link == link and address.family == 4:
+            old = address.label or ""
+            label: str = link
+            if count:
+                label = _suffixed(link, old[old.index(":") :] if ":" in old else f":{count + 1}")
+            address = replace(address, label=label)
+            count += 1
+        done.append(address)
+    return tuple(done)
+
+
+def _suffixed(name: str, suffix: str) -> str:
+    return name + suffix if len(name) + len(suffix) < 16 else name[: 15 - len(suffix)] + suffix
+
+
+def _put_neighbour(step: steps.PutNeighbour, state: State) -> State:
+    return replace(_delete_neighbour(step, state), neighbours=_others(step, state) + (step.neighbour,)).sorted()
+
+
+def _delete_neighbour(step: steps.PutNeighbour | steps.DeleteNeighbour, state: State) -> State:
+    return replace(state, neighbours=_others(step, state))
+
+
+def _others(step: steps.PutNeighbour | steps.DeleteNeighbour, state: State) -> tuple[Any, ...]:
+    one = step.neighbour
+    proxy = 0x08
+    return tuple(
+        n
+        for n in state.neighbours
+        if (n.link, n.family, n.ip, n.flags & proxy) != (one.link, one.family, one.ip, one.flags & proxy)
+    )
+
+
+def _add_rule(step: steps.AddRule, state: State) -> State:
+    return state if step.rule in state.rules else replace(state, rules=(*state.rules, step.rule)).sorted()
+
+
+def _delete_rule(step: steps.DeleteRule, state: State) -> State:
+    rules: list[Rule] = list(state.rules)
+    if step.rule in rules:
+        rules.remove(step.rule)
+    return replace(state, rules=tuple(rules))
+
+
+def _set_sysctl(step: steps.SetSysctl, state: State) -> State:
+    one = step.sysctl
+    kept = tuple(s for s in state.sysctls if (s.link, s.stack, s.name) != (one.link, one.stack, one.name))
+    return replace(state, sysctls=(*kept, one)).sorted()
+
+
+def _set_dns(step: steps.SetDns, state: State) -> State:
+    kept = tuple(d for d in state.dns if d.link != step.dns.link)
+    wanted = (step.dns,) if step.dns.servers or step.dns.domains else ()
+    return replace(state, dns=kept + wanted).sorted()
+
+
+def _stop_client(step: steps.StopClient, state: State) -> State:
+    one = step.client
+    kept = tuple(c for c in state.clients if (c.pid, c.argv, c.link) != (one.pid, one.argv, one.link))
+    return replace(state, clients=kept)
+
+
+def _start_client(step: steps.StartClient, state: State) -> State:
+    running = any(
+        (c.program, c.argv, c.link) == (step.client.program, step.client.argv, step.client.link) for c in state.clients
+    )
+    return state if running else replace(state, clients=(*state.clients, step.client)).sorted()
+
+
+_EFFECTS: dict[type, Callable[[Any, State], State]] = {
+    steps.AddLink: _add_link,
+    steps.DeleteLink: _delete_link,
+    steps.SetUp: _set_up,
+    steps.SetMaster: _set_master,
+    steps.SetMtu: lambda step, state: _with_link(state, step.link, mtu=step.mtu),
+    steps.SetMac: lambda step, state: _with_link(state, step.link, mac=step.mac),
+    steps.SetAlias: lambda step, state: _with_link(state, step.link, alias=step.alias or None),
+    steps.SetAddressGeneration: lambda step, state: _with_link(
+        state, step.link, addr_gen_mode=step.mode, token=step.token
+    ),
+    steps.RenameLink: _rename,
+    steps.SetPort: lambda step, state: _with_link(state, step.link, port=step.port),
+    steps.PutAddress: lambda step, state: put_address(state, step.address, dad=step.dad),
+    steps.DeleteAddress: lambda step, state: delete_address(state, step.address),
+    steps.PutRoute: lambda step, state: put_route(state, step.route),
+    steps.AddRoute: lambda step, state: append_route(state, step.route),
+    steps.DeleteRoute: lambda step, state: delete_route(state, step.route),
+    steps.PutNeighbour: _put_neighbour,
+    steps.DeleteNeighbour: _delete_neighbour,
+    steps.AddRule: _add_rule,
+    steps.DeleteRule: _delete_rule,
+    steps.SetSysctl: _set_sysctl,
+    steps.SetDns: _set_dns,
+    steps.StopClient: _stop_client,
+    steps.StartClient: _start_client,
+}

@@ -1,0 +1,65 @@
+"""What the kernel does when a route comes or goes: net/ipv4/fib_trie.c and net/ipv6/ip6_fib.c.
+
+Routes of one slot (destination, TOS, metric, table) stand behind one another; the first is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tapbridge.model.state import Route, State
+from tapbridge.model.values import Family
+
+
+def put_route(state: State, route: Route) -> State:
+    """NLM_F_CREATE | NLM_F_REPLACE: the first of the slot gives its place to the new one."""
+    routes = list(state.routes)
+    if _present(state, route):
+        return state
+    for index, other in enumerate(routes):
+        if other.slot == route.slot:
+            routes[index] = route
+            return replace(state, routes=tuple(routes))
+    return replace(state, routes=(*routes, route)).sorted()
+
+
+def append_route(state: State, route: Route) -> State:
+    """Behind the others of the slot; nothing where it is there."""
+    if _present(state, route):
+        return state
+    return replace(state, routes=(*state.routes, route)).sorted()
+
+
+def delete_route(state: State, route: Route) -> State:
+    """Exactly this one; nothing where it is not there."""
+    return replace(state, routes=tuple(r for r in state.routes if not same_route(r, route)))
+
+
+def same_route(one: Route, other: Route) -> bool:
+    """Whether the kernel would call them the same: all but the lifetime that remains."""
+    return replace(one, expires=None) == replace(other, expires=None)
+
+
+def is_first(state: State, route: Route) -> bool:
+    """Whether a Put in the route's slot would replace this route and no other's."""
+    for other in state.routes:
+        if other.slot == route.slot:
+            return same_route(other, route)
+    return True
+
+
+def drop_link(state: State, link: str, family: Family | None = None) -> State:
+    """A link lost its last address or went: its routes go; a multipath route of IPv4 goes with its last way."""
+    kept: list[Route] = []
+    for route in state.routes:
+        if not route.uses(link) or family not in (None, route.family):
+            kept.append(route)
+        elif route.family == 4 and any(hop.link != link for hop in route.nexthops):
+            kept.append(route)
+        elif route.family == 6 and len(route.nexthops) > 1:
+            kept.append(replace(route, nexthops=tuple(hop for hop in route.nexthops if hop.link != link)))
+    return replace(state, routes=tuple(kept))
+
+
+def _present(state: State, route: Route) -> bool:
+    return any(same_route(other, route) for other in state.routes)

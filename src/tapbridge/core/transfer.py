@@ -1,0 +1,215 @@
+"""Moving a host's place on the network from one link to another, make before break.
+
+`up` moves it from the NIC to the bridge, `down` from the bridge to the NIC; the parts are the same:
+
+1. prepare: the target gets every address, held back: its connected route has a metric that loses against every
+   other (IPv4: `noprefixroute` cannot be changed later) or is not made yet (IPv6). It gets the neighbours, else
+   the first packet out would wait for ARP or ND.
+2. move, in one netlink batch: every route changes its link in its place (NLM_F_REPLACE), connected routes first, the
+   default last; then the source loses its addresses. A SIGKILL cannot come between two messages of a batch.
+3. settle: the addresses get their own metric and flags.
+
+Frames may arrive on either link meanwhile: both have every address, and rp_filter is loose for as long.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tapbridge.core.draft import Draft
+from tapbridge.core.routing import is_first, same_route
+from tapbridge.model.state import (
+    COPY_PROTO,
+    DADFAILED,
+    DEPRECATED,
+    MANAGETEMPADDR,
+    NOPREFIXROUTE,
+    PROTO_RA,
+    SECONDARY,
+    TENTATIVE,
+    Address,
+    Neighbour,
+    Route,
+    Rule,
+    State,
+    Sysctl,
+)
+from tapbridge.model.step import (
+    AddRoute,
+    AddRule,
+    DeleteAddress,
+    DeleteNeighbour,
+    DeleteRoute,
+    DeleteRule,
+    PutAddress,
+    PutNeighbour,
+    PutRoute,
+    SetDns,
+    SetSysctl,
+)
+from tapbridge.model.values import IfName
+
+HOLD_METRIC = 4_000_000
+"""The metric of a connected route that must not be used yet."""
+
+LEARNT_NEIGHBOURS = 1024
+"""How many learnt neighbours are copied at most: gc_thresh3, the kernel's own ceiling."""
+
+_STALE = 0x04
+_USABLE = 0x02 | 0x04 | 0x08 | 0x10  # REACHABLE, STALE, DELAY, PROBE
+
+
+class Transfer:
+    """The move of one link's addresses, routes, rules, neighbours and DNS to another, written into a draft.
+
+    `source` and `target` are the links' names before the move; `source_after` and `target_after` those after it,
+    where names are exchanged in between.
+    """
+
+    def __init__(
+        self, draft: Draft, *, source: IfName, target: IfName, source_after: IfName, target_after: IfName
+    ) -> None:
+        self._draft = draft
+        self._source, self._target = source, target
+        self._source_after, self._target_after = source_after, target_after
+        self._origin: State = draft.state
+        self._carried = tuple(a for a in _insertion_order(self._origin, source) if not a.flags & DADFAILED)
+        self._late = self._split_late()
+
+    def prepare(self) -> None:
+        """Addresses, held back, and neighbours on the target."""
+        early = [a for a in self._carried if a not in self._late]
+        self._draft.do(*(PutAddress(address=_held(a, self._target, self._target)) for a in early))
+        self._draft.do(*(PutNeighbour(neighbour=n) for n in _neighbours(self._origin, self._source, self._target)))
+
+    def late_addresses(self) -> None:
+        """The addresses whose label a rename of the target would spoil (inetdev_changename); after the rename."""
+        self._draft.do(
+            *(PutAddress(address=_held(a, self._target_after, self._label(a))) for a in self._late),
+        )
+
+    def move_routes(self) -> None:
+        """Every route of the source, in its place; rules that name the source with it."""
+        draft = self._draft
+        routes = [r for r in draft.state.routes_of(self._source_after) if not self._is_scaffold(r)]
+        for route in sorted(routes, key=_connected_first):
+            moved = self._moved(route)
+            if moved.slot != route.slot or not is_first(draft.state, route):
+                draft.do(AddRoute(route=moved), DeleteRoute(route=route))
+            else:
+                draft.do(PutRoute(route=moved))
+        for rule in draft.state.rules:
+            renamed = self._moved_rule(rule)
+            if renamed != rule:
+                draft.do(AddRule(rule=renamed), DeleteRule(rule=rule))
+
+    def leave(self) -> None:
+        """Take the addresses from the source, the last first, so that no primary takes its secondaries with it."""
+        of_source = self._draft.state.addresses_of(self._source_after)
+        self._draft.do(*(DeleteAddress(address=a) for a in reversed(of_source)))
+        self._draft.do(*(DeleteRoute(route=r) for r in self._draft.state.routes_of(self._source_after)))
+
+    def settle(self) -> None:
+        """Own metrics and flags on the target; what was configured on the source goes from it."""
+        draft = self._draft
+        for address in self._carried:
+            own = _own(address, self._target_after, self._label(address))
+            draft.do(PutAddress(address=own, dad=True))
+        wanted = [self._moved(_on(r, self._source, self._source_after)) for r in self._origin.routes_of(self._source)]
+        for route in draft.state.routes_of(self._target_after):
+            if not any(same_route(route, other) for other in wanted):
+                draft.do(DeleteRoute(route=route))
+        for neighbour in draft.state.neighbours:
+            if neighbour.link == self._source_after and neighbour.configured:
+                draft.do(DeleteNeighbour(neighbour=neighbour))
+        for dns in self._origin.dns:
+            if dns.link == self._source:
+                draft.do(SetDns(dns=replace(dns, link=self._target_after)))
+                draft.do(SetDns(dns=replace(dns, link=self._source_after, servers=(), domains=())))
+
+    def _split_late(self) -> tuple[Address, ...]:
+        if self._target == self._target_after:
+            return ()
+        v4 = [a for a in self._carried if a.family == 4]
+        keep = 1 if v4 and v4[0].label in (None, self._source) else 0
+        return tuple(v4[keep:])
+
+    def _label(self, address: Address) -> str | None:
+        """The label on the target: the link's own name follows the link, `eth0:1` becomes `br0:1` where it fits."""
+        if address.family == 6 or address.label is None:
+            return None
+        name, colon, suffix = address.label.partition(":")
+        if name != self._source:
+            return address.label
+        moved = f"{self._target_after}{colon}{suffix}"
+        return moved if len(moved) <= 15 else address.label
+
+    def _is_scaffold(self, route: Route) -> bool:
+        return route.metric == HOLD_METRIC and not any(same_route(route, r) for r in self._origin.routes)
+
+    def _moved(self, route: Route) -> Route:
+        moved = _on(route, self._source_after, self._target_after)
+        if route.protocol == PROTO_RA and self._kernel_takes_ra():
+            # A copy in the kernel's own slot would make its next router advertisement fail with EEXIST, and with it
+            # the refresh of every address (ndisc_router_discovery). The copy goes when its lifetime ends.
+            return replace(moved, metric=route.metric + 1)
+        return moved
+
+    def _kernel_takes_ra(self) -> bool:
+        accept = self._origin.sysctl(self._source, "ipv6", "accept_ra")
+        forwarding = self._origin.sysctl(self._source, "ipv6", "forwarding")
+        return accept == 2 or (accept == 1 and not forwarding)
+
+    def _moved_rule(self, rule: Rule) -> Rule:
+        if self._source == self._target_after:
+            return rule
+        iif = self._target_after if rule.iif == self._source else rule.iif
+        oif = self._target_after if rule.oif == self._source else rule.oif
+        return rule if (iif, oif) == (rule.iif, rule.oif) else replace(rule, iif=iif, oif=oif)
+
+
+def loosen_rp_filter(draft: Draft, link: IfName) -> Sysctl | None:
+    """Make a strict reverse path filter loose for the window; the value to put back, if any.
+
+    The kernel takes the larger of `all` and the link's own (ip_sysctl): 0 off, 1 strict, 2 loose.
+    """
+    own = draft.state.sysctl(link, "ipv4", "rp_filter")
+    if own is None or max(own, draft.state.sysctl("all", "ipv4", "rp_filter") or 0) != 1:
+        return None
+    draft.do(SetSysctl(sysctl=Sysctl(link=link, stack="ipv4", name="rp_filter", value=2)))
+    return Sysctl(link=link, stack="ipv4", name="rp_filter", value=own)
+
+
+def _insertion_order(state: State, link: IfName) -> tuple[Address, ...]:
+    """The kernel puts a new IPv6 address before its equals, a new IPv4 address behind them."""
+    return state.addresses_of(link, 4) + tuple(reversed(state.addresses_of(link, 6)))
+
+
+def _held(address: Address, link: IfName, label: str | None) -> Address:
+    own = _own(address, link, label if address.family == 4 else None)
+    if own.family == 6:
+        return replace(own, flags=own.flags & ~MANAGETEMPADDR | NOPREFIXROUTE)
+    return own if own.flags & NOPREFIXROUTE else replace(own, metric=HOLD_METRIC)
+
+
+def _own(address: Address, link: IfName, label: str | None) -> Address:
+    passing = SECONDARY | TENTATIVE | DEPRECATED
+    proto = COPY_PROTO if address.temporary else address.proto
+    return replace(address, link=link, label=label, flags=address.flags & ~passing, proto=proto)
+
+
+def _neighbours(state: State, source: IfName, target: IfName) -> tuple[Neighbour, ...]:
+    of_source = [n for n in state.neighbours if n.link == source]
+    learnt = [n for n in of_source if not n.configured and n.state & _USABLE and n.mac]
+    fresh = [replace(n, link=target, state=_STALE) for n in learnt[:LEARNT_NEIGHBOURS]]
+    return (*(replace(n, link=target) for n in of_source if n.configured), *fresh)
+
+
+def _on(route: Route, link: IfName, other: IfName) -> Route:
+    return replace(
+        route, nexthops=tuple(replace(hop, link=other) if hop.link == link else hop for hop in route.nexthops)
+    )
+
+
+def _connected_first(route: Route) -> tuple[bool, int]:
+    return any(hop.gateway for hop in route.nexthops), -int(route.dst.partition("/")[2])

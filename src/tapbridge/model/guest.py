@@ -1,0 +1,64 @@
+"""Guests: the processes that hold a tap, their NICs, and what is known of their addresses, with where it is known from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tapbridge.model.values import Family, IfName, Mac
+
+HYPERVISORS = ("qemu", "firecracker", "cloud-hypervisor", "crosvm")
+"""The programs that are known by name; any other holder of a tap is `other`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """One piece of evidence that the holder of a MAC has an address.
+
+    `source`: dhcp, arp, nd (heard on the tap), lease (a DHCP server's file), neighbour (the host's own table).
+    `age` is the seconds since then, None where the source does not tell. `link` is the link on whose segment it
+    holds, None where the source does not say. Lifetimes are seconds that remain; None is unknown.
+    """
+
+    mac: Mac
+    family: Family
+    ip: str
+    source: str
+    age: float | None = None
+    prefix: int | None = None
+    dynamic: bool | None = None
+    valid_lft: int | None = None
+    preferred_lft: int | None = None
+    link: IfName | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestNic:
+    """One NIC of a guest, named by the link that it has on the host. Bytes are counted from the guest's side.
+
+    `mac_source`: command-line, qemu-default (QEMU gives it to whoever asks for none), forwarding (learnt by the
+    bridge), heard (on the tap), link (a macvtap's MAC is its guest's).
+    """
+
+    link: IfName
+    kind: str = "tap"
+    bridge: IfName | None = None
+    mac: Mac | None = None
+    mac_source: str | None = None
+    addresses: tuple[Sighting, ...] = ()
+    rx_bytes: int | None = None
+    tx_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
+    """Whoever holds taps. `pid` is None for taps whose holder does not exist or cannot be seen.
+
+    `hypervisor` is one of HYPERVISORS, or `other`; `program` is the process's own name.
+    """
+
+    name: str | None
+    pid: int | None = None
+    uid: int | None = None
+    hypervisor: str | None = None
+    program: str | None = None
+    nics: tuple[GuestNic, ...] = ()
