@@ -16,6 +16,8 @@ from kit.outside import outside_shut
 ROOT = Path(__file__).parent.parent
 PURE = (ROOT / "tests/unit", ROOT / "tests/property")
 INITIAL = {"net": "TAPBRIDGE_INITIAL_NETNS", "mnt": "TAPBRIDGE_INITIAL_MNTNS"}
+BEFORE = pytest.StashKey[set[str]]()
+LEFT = pytest.StashKey[list[str]]()
 HOW = "run script/test, or: unshare --net --mount --propagation private .venv/bin/python -m pytest"
 SHELTERED = "/run/.tapbridge-tests"
 
@@ -31,6 +33,30 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             pytest.exit(f"refused: this is, or may be, the machine's own {kind} namespace\nhint: {HOW}", returncode=3)
     if os.geteuid() == 0 and not os.path.exists(SHELTERED):
         _cover()
+    session.config.stash[BEFORE] = _present()
+
+
+@pytest.hookimpl(trylast=True)  # after the fixtures of the session
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A session that leaves something behind has failed, whatever its tests say."""
+    before = session.config.stash.get(BEFORE, None)
+    left = session.config.stash[LEFT] = [] if before is None else sorted(_present() - before)
+    if left and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name what was left behind."""
+    for what in config.stash.get(LEFT, []):
+        terminalreporter.write_line(f"LEFT BEHIND: {what}", red=True)
+
+
+def _present() -> set[str]:
+    """What a test may make and must take away again: links, named namespaces, mounts, files of ours."""
+    links = {f"link {link}" for link in os.listdir("/sys/class/net")}
+    mounts = {f"mount {line.split()[1]}" for line in Path("/proc/self/mounts").read_text().splitlines()}
+    folders = ("/run/netns", "/run/tapbridge", "/var/lib/tapbridge")
+    return links | mounts | {f"file {path}" for folder in folders for path in Path(folder).rglob("*")}
 
 
 def _outermost(kind: str) -> str | None:
