@@ -1,0 +1,310 @@
+"""Which processes configure links, and how one of them is ended and started again.
+
+A client counts if it is in our network namespace and has the right to configure it; its name is only how it is found.
+Every name is read once (15 bytes), and only the few that have a known one are looked into.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final
+
+from tapbridge.core.dhclient import read_invocation
+from tapbridge.linux import processes
+from tapbridge.model.errors import HostError
+from tapbridge.model.state import Client, LeaseFile
+from tapbridge.model.values import IfName
+
+_PROGRAMS: Final = {
+    "dhclient": "dhclient",
+    "dhcpcd": "dhcpcd",
+    "udhcpc": "udhcpc",
+    "udhcpc6": "udhcpc",
+    "busybox": "udhcpc",
+    "systemd-network": "systemd-networkd",
+    "NetworkManager": "NetworkManager",
+    "connmand": "connman",
+    "wickedd": "wicked",
+    "netifd": "netifd",
+}
+"""Programs by the name of their process, which the kernel cuts at 15 bytes."""
+
+_NETWORKD_LINKS: Final = "/run/systemd/netif/links"
+_NETWORKMANAGER_LINKS: Final = "/run/NetworkManager/devices"
+_NETWORKMANAGER_PROFILES: Final = "/run/NetworkManager/system-connections"
+_DHCLIENT_LEASES: Final = ("/var/lib/dhcp/dhclient", "/var/lib/dhclient/dhclient", "/var/db/dhclient")
+_LEASE_BYTES: Final = 4 << 20
+_ETH_P_ALL_LINE: Final = 9  # fields of a line of /proc/net/packet
+
+
+def observe_clients(names: Collection[str]) -> tuple[Client, ...]:
+    """The processes that configure links of this network namespace; `names` are the links that it has.
+
+    One Client for each link that a process serves; `link` is None where a process may serve any. A manager
+    (systemd-networkd, NetworkManager) is there only for the links that it manages, by its own word under /run;
+    what configures such a link is in `files`. All files are seen as the process sees them: a path that is another
+    file for us is given as /proc/PID/root/…, and is gone with the process.
+    """
+    found: dict[tuple[object, ...], Client] = {}
+    for pid in processes.pids():
+        program = _PROGRAMS.get(processes.command_name(pid))
+        if program is None or not processes.in_our_netns(pid) or not processes.may_configure_network(pid):
+            continue
+        argv = processes.argument_vector(pid)
+        if not argv or (program == "udhcpc" and not _is_udhcpc(argv)):
+            continue
+        for client in _clients_of(pid, program, argv, names):
+            found.setdefault((client.program, client.link, client.argv), client)
+    return tuple(sorted(found.values(), key=lambda x: (x.program, x.link or "", x.argv)))
+
+
+def stop_client(client: Client) -> None:
+    """End a client by SIGKILL, so that it neither releases nor deconfigures, and wait for its death.
+
+    What is ended is every process of our network namespace with the client's program and argument vector: dhclient
+    is two while its launcher waits, and the PID may be another's by now. A script that it has started is waited for
+    first. No such process: nothing to do. Raises HostError.
+    """
+    import signal
+
+    held = processes.hold([pid for pid in processes.pids() if _is(pid, client)], lambda pid: _is(pid, client))
+    children = [pid for pid in processes.pids() if pid not in held and processes.parent(pid) in held] if held else []
+    scripts = processes.hold(children, lambda pid: processes.parent(pid) in held)
+    processes.wait_for_ends(scripts.values(), 2.0)
+    for fd in held.values():
+        try:
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    if not processes.wait_for_ends(held.values(), 2.0):
+        raise HostError(
+            f"{client.program} did not end within 2 s of SIGKILL",
+            hint=f"look at the process: ps -o pid,stat,wchan,args -C {client.program}",
+        )
+
+
+def start_client(client: Client, limit_s: float = 5.0) -> None:
+    """Start a client with its argument vector, environment, folder and control group; nothing to do where it runs.
+
+    Where the control group is gone and systemd runs in this network namespace, the client gets a transient service
+    of its own. Returns when the client has gone to the background by itself (dhclient without -nw does so once it has
+    an address), or after `limit_s` seconds: then it goes on trying. Raises HostError if it ends with an error.
+    """
+    if any(_is(pid, client) for pid in processes.pids()):
+        return
+    argv: Sequence[str] = client.argv
+    if client.cgroup and not processes.control_group_folders(client.cgroup) and _systemd_is_here():
+        argv = _as_service(client)
+    pid = processes.spawn(argv, client.environment, client.cwd, client.cgroup)
+    foreground = client.program == "dhclient" and read_invocation(client.argv).foreground
+    if not processes.wait_for_ends([os.pidfd_open(pid)], 0.25 if foreground else limit_s):
+        return
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status != 0:
+        raise HostError(
+            f"{client.program} ended at once, with exit code {status}", hint="try: " + " ".join(client.argv)
+        )
+
+
+def _is(pid: int, client: Client) -> bool:
+    if _PROGRAMS.get(processes.command_name(pid)) != client.program or not processes.in_our_netns(pid):
+        return False
+    return processes.may_configure_network(pid) and _full_argv(pid, processes.argument_vector(pid)) == client.argv
+
+
+def _clients_of(pid: int, program: str, argv: tuple[str, ...], names: Collection[str]) -> Iterator[Client]:
+    if program == "dhclient":
+        yield from _dhclients(pid, argv, names)
+    elif program == "systemd-networkd":
+        yield from _managed(pid, program, _networkd_links(pid), names)
+    elif program == "NetworkManager":
+        yield from _managed(pid, program, _networkmanager_links(pid), names)
+    else:
+        words = [word for text in argv for word in text.split()] if program == "dhcpcd" else argv
+        links = [IfName(word) for word in words[1:] if word in names] if program in ("dhcpcd", "udhcpc") else []
+        if program == "udhcpc" and not links and "eth0" in names:
+            links = [IfName("eth0")]  # busybox's default
+        for link in _or_any(links):
+            yield _client(pid, program, argv, link)
+
+
+def _or_any(links: list[IfName]) -> Sequence[IfName | None]:
+    return links or [None]
+
+
+def _client(pid: int, program: str, argv: tuple[str, ...], link: IfName | None, files: Sequence[str] = ()) -> Client:
+    return Client(
+        link=link,
+        program=program,
+        pid=pid,
+        argv=_full_argv(pid, argv),
+        environment=_environment(pid),
+        cwd=_folder(pid),
+        cgroup=processes.control_group(pid),
+        files=tuple(item for path in files if (item := _file(pid, path)) is not None),
+    )
+
+
+def _full_argv(pid: int, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """The argument vector, a bare command name replaced by the path of what runs: our PATH need not be its own."""
+    if not argv or "/" in argv[0] or " " in argv[0]:
+        return argv
+    try:
+        path = os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return argv
+    return (path, *argv[1:]) if os.path.basename(path) == argv[0] else argv
+
+
+def _environment(pid: int) -> tuple[str, ...]:
+    """What dhclient reads of its environment, and PATH: 16 variables of 4 KiB at most."""
+    kept = [
+        item.decode(errors="surrogateescape")
+        for item in processes.read_bytes(f"/proc/{pid}/environ", 65536).split(b"\0")
+        if item.startswith((b"PATH=", b"PATH_DHCLIENT_")) and len(item) <= 4096
+    ]
+    return tuple(sorted(kept)[:16])
+
+
+def _folder(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return "/"
+
+
+def _file(pid: int, path: str) -> LeaseFile | None:
+    """A file as the process sees it, with its hash; None where there is none."""
+    import hashlib
+
+    text = processes.read_bytes(f"/proc/{pid}/root{path}", _LEASE_BYTES)
+    if not text and not os.path.exists(f"/proc/{pid}/root{path}"):
+        return None
+    seen = path if processes.sees_our_file(pid, path) else f"/proc/{pid}/root{path}"
+    return LeaseFile(path=seen, sha256=hashlib.sha256(text).hexdigest())
+
+
+def _dhclients(pid: int, argv: tuple[str, ...], names: Collection[str]) -> Iterator[Client]:
+    told = read_invocation(argv)
+    links = [IfName(name) for name in told.links if name in names]
+    if not told.links:
+        links = _links_listened_on(pid)
+    files = [path] if (path := _lease_path(pid, told.lease_path, told.family)) else []
+    for link in links if told.links else _or_any(links):
+        yield _client(pid, "dhclient", argv, link, files)
+
+
+def _lease_path(pid: int, told: str | None, family: int) -> str | None:
+    """Where dhclient keeps its leases: as told, else the file that it has open, else the first default there is."""
+    if told is not None and told.startswith("/"):
+        return told
+    for path in processes.descriptors(pid):
+        if path.startswith("/") and path.endswith((".leases", ".lease")):
+            return path
+    suffix = "6.leases" if family == 6 else ".leases"
+    return next((base + suffix for base in _DHCLIENT_LEASES if os.path.exists(f"/proc/{pid}/root{base}{suffix}")), None)
+
+
+def _links_listened_on(pid: int) -> list[IfName]:
+    """The links on which a process has a packet socket: those that a dhclient without arguments has chosen."""
+    held = {target.removeprefix("socket:[").removesuffix("]") for target in processes.descriptors(pid)}
+    found = set()
+    for line in processes.read_bytes("/proc/thread-self/net/packet", 1 << 20).decode().splitlines()[1:]:
+        fields = line.split()
+        if len(fields) == _ETH_P_ALL_LINE and fields[8] in held and fields[4] != "0":
+            found.add(int(fields[4]))
+    return [IfName(name) for index in sorted(found) if (name := _name(index)) is not None]
+
+
+def _name(index: int) -> str | None:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return None
+
+
+def _is_udhcpc(argv: tuple[str, ...]) -> bool:
+    """Whether a busybox is called as its DHCP client: by its own name, or as `busybox udhcpc`."""
+    called = os.path.basename(argv[0])
+    if called in ("busybox", "busybox-static"):
+        called = argv[1] if len(argv) > 1 else ""
+    return called in ("udhcpc", "udhcpc6")
+
+
+def _managed(pid: int, program: str, links: dict[int, list[str]] | None, names: Collection[str]) -> Iterator[Client]:
+    argv = processes.argument_vector(pid)
+    if links is None:
+        yield _client(pid, program, argv, None)
+        return
+    for index, files in sorted(links.items()):
+        name = _name(index)
+        if name in names:
+            yield _client(pid, program, argv, IfName(name or ""), files)
+
+
+def _networkd_links(pid: int) -> dict[int, list[str]] | None:
+    """The links that systemd-networkd manages, with its .network file for each; None if it does not say."""
+    states = _link_states(pid, _NETWORKD_LINKS)
+    if states is None:
+        return None
+    return {
+        index: [state["NETWORK_FILE"]] if state.get("NETWORK_FILE", "").startswith("/") else []
+        for index, state in states.items()
+        if state.get("ADMIN_STATE", "unmanaged") not in ("unmanaged", "linger")
+    }
+
+
+def _networkmanager_links(pid: int) -> dict[int, list[str]] | None:
+    """The links that NetworkManager manages, with the profile that netplan made for each; None if it does not say."""
+    states = _link_states(pid, _NETWORKMANAGER_LINKS)
+    if states is None:
+        return None
+    held = {index: state for index, state in states.items() if state.get("managed") == "true"}
+    return {index: _netplan_profiles(pid, state.get("connection-uuid", "")) for index, state in held.items()}
+
+
+def _netplan_profiles(pid: int, uuid: str) -> list[str]:
+    try:
+        names = os.listdir(f"/proc/{pid}/root{_NETWORKMANAGER_PROFILES}")
+    except OSError:
+        return []
+    paths = [f"{_NETWORKMANAGER_PROFILES}/{name}" for name in sorted(names)[:1024] if name.startswith("netplan-")]
+    return [path for path in paths if uuid and uuid.encode() in processes.read_bytes(f"/proc/{pid}/root{path}", 65536)]
+
+
+def _link_states(pid: int, folder: str) -> dict[int, dict[str, str]] | None:
+    """The files of a folder that are named by ifindex, each a list of KEY=VALUE; None without the folder."""
+    root = f"/proc/{pid}/root{folder}"
+    try:
+        names = os.listdir(root)
+    except OSError:
+        return None
+    states = {}
+    for name in names:
+        if name.isdecimal():
+            text = processes.read_bytes(f"{root}/{name}", 65536).decode(errors="replace")
+            states[int(name)] = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return states
+
+
+def _systemd_is_here() -> bool:
+    """Whether systemd runs the machine and its services would be in our network namespace."""
+    return os.path.isdir("/run/systemd/system") and processes.in_our_netns(1)
+
+
+def _as_service(client: Client) -> list[str]:
+    """The client as a transient service of systemd, which is collected when it ends."""
+    foreground = read_invocation(client.argv).foreground
+    return [
+        "/usr/bin/systemd-run",
+        "--quiet",
+        "--collect",
+        f"--unit=tapbridge-{client.program}-{client.link}",
+        f"--property=Type={'exec' if foreground else 'forking'}",
+        f"--working-directory={client.cwd}",
+        *(f"--setenv={item}" for item in client.environment),
+        "--",
+        *client.argv,
+    ]

@@ -1,0 +1,80 @@
+"""Files that are put in place whole or not at all."""
+
+from __future__ import annotations
+
+import os
+
+from tapbridge.model.errors import HostError
+
+
+def write_file(path: str, content: str | None, mode: int = 0o644) -> None:
+    """Put a file in place by fsync and rename, or (None) take it away; also on the medium when this returns.
+
+    A file that exists keeps its mode and owner; a symbolic link is followed, so it stays one. Raises HostError.
+    """
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    try:
+        if content is None:
+            try:
+                os.unlink(target)
+            except FileNotFoundError:
+                return
+        else:
+            _replace(target, folder, content.encode(errors="surrogateescape"), mode)
+        _sync(folder)
+    except OSError as error:
+        act = "removed" if content is None else "written"
+        raise HostError(f"{path} cannot be {act}: {error.strerror}", errno=error.errno or 0) from None
+
+
+def read_text(path: str, limit: int = 4 << 20) -> str:
+    """A file's text; bytes that are no UTF-8 survive a `write_file`. Raises HostError, also beyond `limit` bytes."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(limit + 1)
+    except OSError as error:
+        raise HostError(f"{path} cannot be read: {error.strerror}", errno=error.errno or 0) from None
+    if len(text) > limit:
+        raise HostError(f"{path} is larger than {limit} bytes", hint="is it the file that it should be?")
+    return text.decode(errors="surrogateescape")
+
+
+def find_text(path: str, limit: int = 4 << 20) -> str | None:
+    """A file's text, None where there is no such file. Raises HostError where it cannot be read."""
+    return read_text(path, limit) if os.path.exists(path) else None
+
+
+def _replace(target: str, folder: str, content: bytes, mode: int) -> None:
+    try:
+        old = os.stat(target)
+    except FileNotFoundError:
+        old = None
+    new = os.path.join(folder, f".{os.path.basename(target)[:200]}.{os.getpid()}.tapbridge")
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            _write_all(fd, content)
+            if old is not None and (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
+                os.fchown(fd, old.st_uid, old.st_gid)
+            os.fchmod(fd, mode if old is None else old.st_mode & 0o7777)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(new, target)
+    except OSError:
+        os.unlink(new)
+        raise
+
+
+def _write_all(fd: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(fd, content) :]
+
+
+def _sync(folder: str) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
