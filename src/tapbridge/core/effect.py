@@ -170,7 +170,7 @@ def _suffixed(name: str, suffix: str) -> str:
 
 
 def _put_neighbour(step: steps.PutNeighbour, state: State) -> State:
-    return replace(_delete_neighbour(step, state), neighbours=_others(step, state) + (step.neighbour,)).sorted()
+    return replace(_delete_neighbour(step, state), neighbours=(*_others(step, state), step.neighbour)).sorted()
 
 
 def _delete_neighbour(step: steps.PutNeighbour | steps.DeleteNeighbour, state: State) -> State:

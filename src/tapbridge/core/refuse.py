@@ -138,8 +138,8 @@ def require_renameable(state: State, intent: Adopt, nic: Link) -> IfName:
         version = ".".join(map(str, state.kernel))
         raise Refused(
             f"--take-name renames a link that is up, which Linux can from 6.2 on; this is {version}",
-            hint=f"leave --take-name out: the bridge is then called {intent.bridge}; rules that name {nic.name} must be "
-            "changed by hand",
+            hint=f"leave --take-name out: the bridge is then called {intent.bridge}; "
+            f"rules that name {nic.name} must be changed by hand",
             code="kernel-too-old",
             subject=nic.name,
         )

@@ -52,12 +52,11 @@ def drop_link(state: State, link: str, family: Family | None = None) -> State:
     """A link lost its last address or went: its routes go; a multipath route of IPv4 goes with its last way."""
     kept: list[Route] = []
     for route in state.routes:
-        if not route.uses(link) or family not in (None, route.family):
+        others = tuple(hop for hop in route.nexthops if hop.link != link)
+        if not route.uses(link) or family not in (None, route.family) or (others and route.family == 4):
             kept.append(route)
-        elif route.family == 4 and any(hop.link != link for hop in route.nexthops):
-            kept.append(route)
-        elif route.family == 6 and len(route.nexthops) > 1:
-            kept.append(replace(route, nexthops=tuple(hop for hop in route.nexthops if hop.link != link)))
+        elif others:
+            kept.append(replace(route, nexthops=others))
     return replace(state, routes=tuple(kept))
 
 

@@ -52,6 +52,9 @@ from tapbridge.model.values import IfName
 HOLD_METRIC = 4_000_000
 """The metric of a connected route that must not be used yet."""
 
+RA_COPY_METRIC = 1025
+"""IP6_RT_PRIO_USER + 1."""
+
 LEARNT_NEIGHBOURS = 1024
 """How many learnt neighbours are copied at most: gc_thresh3, the kernel's own ceiling."""
 
@@ -91,7 +94,7 @@ class Transfer:
     def move_routes(self) -> None:
         """Every route of the source, in its place; rules that name the source with it."""
         draft = self._draft
-        routes = [r for r in draft.state.routes_of(self._source_after) if not self._is_scaffold(r)]
+        routes = [r for r in draft.state.routes_of(self._source_after) if not self._stays(r)]
         for route in sorted(routes, key=_connected_first):
             moved = self._moved(route)
             if moved.slot != route.slot or not is_first(draft.state, route):
@@ -144,21 +147,18 @@ class Transfer:
         moved = f"{self._target_after}{colon}{suffix}"
         return moved if len(moved) <= 15 else address.label
 
-    def _is_scaffold(self, route: Route) -> bool:
-        return route.metric == HOLD_METRIC and not any(same_route(route, r) for r in self._origin.routes)
+    def _stays(self, route: Route) -> bool:
+        """Our copy of a route by router advertisement, where the kernel has made its own since."""
+        return is_kernel_ra(self._origin, self._source, route) and any(
+            other.protocol == PROTO_RA
+            and (other.dst, other.nexthops) == (route.dst, route.nexthops)
+            and other.metric < route.metric
+            for other in self._draft.state.routes
+        )
 
     def _moved(self, route: Route) -> Route:
         moved = _on(route, self._source_after, self._target_after)
-        if route.protocol == PROTO_RA and self._kernel_takes_ra():
-            # A copy in the kernel's own slot would make its next router advertisement fail with EEXIST, and with it
-            # the refresh of every address (ndisc_router_discovery). The copy goes when its lifetime ends.
-            return replace(moved, metric=route.metric + 1)
-        return moved
-
-    def _kernel_takes_ra(self) -> bool:
-        accept = self._origin.sysctl(self._source, "ipv6", "accept_ra")
-        forwarding = self._origin.sysctl(self._source, "ipv6", "forwarding")
-        return accept == 2 or (accept == 1 and not forwarding)
+        return copy_of_ra(moved) if is_kernel_ra(self._origin, self._source, route) else moved
 
     def _moved_rule(self, rule: Rule) -> Rule:
         if self._source == self._target_after:
@@ -166,6 +166,22 @@ class Transfer:
         iif = self._target_after if rule.iif == self._source else rule.iif
         oif = self._target_after if rule.oif == self._source else rule.oif
         return rule if (iif, oif) == (rule.iif, rule.oif) else replace(rule, iif=iif, oif=oif)
+
+
+def is_kernel_ra(state: State, link: IfName, route: Route) -> bool:
+    """Whether the kernel keeps this route by the router advertisements that it hears on the link."""
+    accept = state.sysctl(link, "ipv6", "accept_ra")
+    forwarding = state.sysctl(link, "ipv6", "forwarding")
+    return route.protocol == PROTO_RA and (accept == 2 or (accept == 1 and not forwarding))
+
+
+def copy_of_ra(route: Route) -> Route:
+    """The copy of a route that the kernel keeps by router advertisements: one metric worse than the kernel's own.
+
+    In the kernel's own slot it would make the next advertisement fail with EEXIST, and with it the refresh of every
+    address (ndisc_router_discovery returns early). The copy goes when its lifetime ends.
+    """
+    return route if route.metric == RA_COPY_METRIC else replace(route, metric=route.metric + 1)
 
 
 def loosen_rp_filter(draft: Draft, link: IfName) -> Sysctl | None:

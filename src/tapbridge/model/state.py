@@ -164,9 +164,9 @@ class Nexthop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A route of any table. `dst` is `network/prefix`. `metrics` are the RTAX_* attributes by number; `pref` is the
-    router preference of RFC 4191; `expires` the seconds that remain. `nexthop_object` is the id of a nexthop
-    object (`ip nexthop`), which we do not move."""
+    """A route of any table. `dst` is `network/prefix`. `metrics` are the RTAX_* attributes by number, of which the
+    congestion control alone (16) is a word; `pref` is the router preference of RFC 4191; `expires` the seconds that
+    remain. `nexthop_object` is the id of a nexthop object (`ip nexthop`), which we do not move."""
 
     family: Family
     dst: str
@@ -179,7 +179,7 @@ class Route:
     prefsrc: str | None = None
     src: str | None = None
     nexthops: tuple[Nexthop, ...] = ()
-    metrics: tuple[tuple[int, int], ...] = ()
+    metrics: tuple[tuple[int, int | str], ...] = ()
     pref: int = 0
     expires: int | None = None
     realm: int = 0

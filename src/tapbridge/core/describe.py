@@ -1,0 +1,266 @@
+"""What a step is, in words: a sentence, the reason for it, and the command that does the same.
+
+The commands are iproute2's wherever it has one: `up --script` prints them, and that script does the change.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tapbridge.core.describe_routes import address_words, flag_words, neighbour_words, route_words, rule_words
+from tapbridge.model import step as steps
+from tapbridge.model.state import Address
+from tapbridge.model.step import Step
+
+_GEN_MODES = {0: "eui64", 1: "none", 2: "stable_secret", 3: "random"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """A step for a reader. `command` is one line for a POSIX shell; None where no command does the same."""
+
+    sentence: str
+    reason: str
+    command: str | None
+
+
+def describe(step: Step) -> Description:
+    """Describe a step."""
+    sentence, reason, words = _WORDS[type(step)](step)
+    return Description(sentence=sentence, reason=reason, command=None if words is None else shlex.join(words))
+
+
+_Told = tuple[str, str, list[str] | None]
+
+
+def _add_link(step: steps.AddLink) -> _Told:
+    if step.kind == "veth":
+        words = ["ip", "link", "add", step.name, "up", "mtu", str(step.mtu), "master", str(step.master)]
+        words += ["type", "veth", "peer", "name", str(step.peer), "mtu", str(step.mtu)]
+        reason = "a bridge transmits nothing before a port of it has carrier; this one has it at once"
+        return f"make the keeper, a pair of links that gives {step.master} carrier", reason, words
+    words = ["ip", "link", "add", step.name, *(["address", step.mac] if step.mac else [])]
+    words += ["mtu", str(step.mtu)] if step.mtu else []
+    words += ["type", "bridge"]
+    if step.bridge is not None:
+        words += ["stp_state", str(int(step.bridge.stp)), "mcast_snooping", str(int(step.bridge.mcast_snooping))]
+        words += ["forward_delay", str(step.bridge.forward_delay)]
+    reason = "with the NIC's address from its first moment, the DHCP server and the neighbours know it"
+    return f"make the bridge {step.name}", reason, words
+
+
+def _delete_link(step: steps.DeleteLink) -> _Told:
+    return f"delete {step.link}", "it is not needed any more", ["ip", "link", "del", step.link]
+
+
+def _set_up(step: steps.SetUp) -> _Told:
+    word = "up" if step.up else "down"
+    return f"set {step.link} {word}", "a link that is down carries nothing", ["ip", "link", "set", step.link, word]
+
+
+def _set_master(step: steps.SetMaster) -> _Told:
+    if step.master is None:
+        return (
+            f"take {step.link} out of its bridge",
+            "frames arrive on the NIC itself again",
+            ["ip", "link", "set", step.link, "nomaster"],
+        )
+    return (
+        f"make {step.link} a port of {step.master}",
+        "from now on frames arrive on the bridge; the NIC is never set down",
+        ["ip", "link", "set", step.link, "master", step.master],
+    )
+
+
+def _set_mtu(step: steps.SetMtu) -> _Told:
+    reason = "an MTU that was really changed stays when a smaller port joins"
+    return f"set the MTU of {step.link} to {step.mtu}", reason, ["ip", "link", "set", step.link, "mtu", str(step.mtu)]
+
+
+def _set_mac(step: steps.SetMac) -> _Told:
+    return (
+        f"give {step.link} the Ethernet address {step.mac}",
+        "an address that was set does not follow the ports",
+        ["ip", "link", "set", step.link, "address", step.mac],
+    )
+
+
+def _set_alias(step: steps.SetAlias) -> _Told:
+    sentence = f"mark {step.link} as ours" if step.alias else f"take our mark from {step.link}"
+    return sentence, "only what is marked is ever deleted", ["ip", "link", "set", step.link, "alias", step.alias or ""]
+
+
+def _set_generation(step: steps.SetAddressGeneration) -> _Told:
+    mode = _GEN_MODES.get(step.mode, str(step.mode))
+    words = ["ip", "link", "set", step.link, "addrgenmode", mode]
+    if step.mode == 2:  # iproute2 sets the mode only together with a secret; the switch sets it alone
+        words = ["sysctl", "-qw", f"net/ipv6/conf/{step.link}/addr_gen_mode=2"]
+    what = "makes no IPv6 addresses by itself" if step.mode == 1 else f"makes IPv6 addresses by {mode}"
+    return f"{step.link} {what}", "an address must not be made twice, on the port and on the bridge", words
+
+
+def _rename(step: steps.RenameLink) -> _Told:
+    return (
+        f"rename {step.link} to {step.to}",
+        "firewall rules and configuration that speak of the name stay true",
+        ["ip", "link", "set", step.link, "name", step.to],
+    )
+
+
+def _set_port(step: steps.SetPort) -> _Told:
+    port = step.port
+    words = ["bridge", "link", "set", "dev", step.link]
+    for name, on in (
+        ("learning", port.learning),
+        ("flood", port.flood),
+        ("isolated", port.isolated),
+        ("locked", port.locked),
+        ("hairpin", port.hairpin),
+    ):
+        words += [name, "on" if on else "off"]
+    return f"set the port flags of {step.link}", "as asked for", words
+
+
+def _put_address(step: steps.PutAddress) -> _Told:
+    address = step.address
+    words = ["ip", *_family(address), "address", "replace", *address_words(address), *flag_words(address)]
+    if address.family == 6 and not step.dad:
+        words.append("nodad")
+    text = f"{address.ip}/{address.prefix}"
+    if step.dad:
+        return f"give {text} on {address.link} its own metric and flags", "nothing is held back any more", words
+    return f"put {text} on {address.link} too", "there is no moment without the address", words
+
+
+def _delete_address(step: steps.DeleteAddress) -> _Told:
+    address = step.address
+    words = ["ip", *_family(address), "address", "del", f"{address.ip}/{address.prefix}", "dev", address.link]
+    reason = "an address left on the wrong link answers to nobody"
+    return f"take {address.ip}/{address.prefix} from {address.link}", reason, words
+
+
+def _route(verb: str, sentence: str, reason: str) -> Callable[[Any], _Told]:
+    def told(step: steps.PutRoute | steps.AddRoute | steps.DeleteRoute) -> _Told:
+        route = step.route
+        links = ", ".join(sorted({hop.link for hop in route.nexthops if hop.link})) or "no link"
+        words = ["ip", f"-{route.family}", "route", verb, *route_words(route)]
+        if verb == "append" and route.family == 6:
+            words[3] = "add" if not any(hop.gateway for hop in route.nexthops) else "append"
+        return sentence.format(dst=_destination(route.dst), links=links), reason, words
+
+    return told
+
+
+def _destination(dst: str) -> str:
+    return "everywhere (the default route)" if dst in ("0.0.0.0/0", "::/0") else dst
+
+
+def _put_neighbour(step: steps.PutNeighbour) -> _Told:
+    one = step.neighbour
+    reason = "the first packet out need not wait for ARP or ND"
+    words = ["ip", f"-{one.family}", "neigh", "replace", *neighbour_words(one)]
+    return f"tell {one.link} the neighbour {one.ip}", reason, words
+
+
+def _delete_neighbour(step: steps.DeleteNeighbour) -> _Told:
+    one = step.neighbour
+    words = ["ip", f"-{one.family}", "neigh", "del", *(["proxy"] if one.flags & 8 else []), one.ip, "dev", one.link]
+    return f"take the neighbour {one.ip} from {one.link}", "it is known on the other link", words
+
+
+def _add_rule(step: steps.AddRule) -> _Told:
+    words = ["ip", f"-{step.rule.family}", "rule", "add", *rule_words(step.rule)]
+    return f"add the rule {step.rule.priority}", "it named the other link", words
+
+
+def _delete_rule(step: steps.DeleteRule) -> _Told:
+    words = ["ip", f"-{step.rule.family}", "rule", "del", *rule_words(step.rule)]
+    return f"delete the rule {step.rule.priority}", "its successor is in place", words
+
+
+def _set_sysctl(step: steps.SetSysctl) -> _Told:
+    one = step.sysctl
+    key = f"net/{one.stack}/conf/{one.link}/{one.name}"
+    reason = "the bridge behaves as the NIC did"
+    if one.name == "rp_filter":
+        reason = "while frames may arrive on either link the reverse path filter must be loose; afterwards as before"
+    return f"set {one.name} of {one.link} to {one.value}", reason, ["sysctl", "-qw", f"{key}={one.value}"]
+
+
+def _set_dns(step: steps.SetDns) -> _Told:
+    dns = step.dns
+    if not dns.servers and not dns.domains:
+        return f"forget the DNS servers of {dns.link}", "they moved", ["resolvectl", "revert", dns.link]
+    sentence = f"tell systemd-resolved the DNS servers of {dns.link}: {', '.join(dns.servers)}"
+    return sentence, "names go on being resolved", ["resolvectl", "dns", dns.link, *dns.servers]
+
+
+def _await(step: steps.Await) -> _Told:
+    loop = f'for i in $(seq {int(step.limit_s * 100)}); do [ "$(cat /sys/class/net/{step.link}/operstate)" = up ] && break;'
+    words = ["sh", "-c", f"{loop} sleep 0.01; done"]
+    return f"wait until {step.link} is up, {step.limit_s:g} s at most", "before that it transmits nothing", words
+
+
+def _shield(step: steps.Shield) -> _Told:
+    reason = "the kernel drops frames while a port joins or leaves a bridge (0.05 to 1 ms); these bypass it"
+    return f"hand what arrives on {step.link} straight to {step.to} (a tcx program, Linux 6.6)", reason, None
+
+
+def _unshield(step: steps.Unshield) -> _Told:
+    return f"end the bypass of {step.link}", "the change is made", None
+
+
+def _stop_client(step: steps.StopClient) -> _Told:
+    one = step.client
+    sentence = f"end {one.program} (PID {one.pid}), which holds {one.link}"
+    return sentence, "killed, it releases nothing: the address stays ours", ["kill", "-KILL", str(one.pid)]
+
+
+def _start_client(step: steps.StartClient) -> _Told:
+    one = step.client
+    return f"start {one.program} on {one.link}", "it asks for the same lease again, by INIT-REBOOT", list(one.argv)
+
+
+def _write_file(step: steps.WriteFile) -> _Told:
+    if step.content is None:
+        return f"delete {step.path}", "it speaks of a process that is gone", ["rm", "-f", step.path]
+    words = ["sh", "-c", f"printf %s {shlex.quote(step.content)} > {shlex.quote(step.path)}"]
+    return f"write {step.path}", "the client finds its lease there", words
+
+
+def _family(address: Address) -> list[str]:
+    return [f"-{address.family}"]
+
+
+_WORDS: dict[type, Callable[[Any], _Told]] = {
+    steps.AddLink: _add_link,
+    steps.DeleteLink: _delete_link,
+    steps.SetUp: _set_up,
+    steps.SetMaster: _set_master,
+    steps.SetMtu: _set_mtu,
+    steps.SetMac: _set_mac,
+    steps.SetAlias: _set_alias,
+    steps.SetAddressGeneration: _set_generation,
+    steps.RenameLink: _rename,
+    steps.SetPort: _set_port,
+    steps.PutAddress: _put_address,
+    steps.DeleteAddress: _delete_address,
+    steps.PutRoute: _route("replace", "lead the route to {dst} through {links}", "replaced in its place, in one act"),
+    steps.AddRoute: _route("append", "add the route to {dst} through {links}", "another link has the first place"),
+    steps.DeleteRoute: _route("del", "take away the route to {dst} through {links}", "its successor is in place"),
+    steps.PutNeighbour: _put_neighbour,
+    steps.DeleteNeighbour: _delete_neighbour,
+    steps.AddRule: _add_rule,
+    steps.DeleteRule: _delete_rule,
+    steps.SetSysctl: _set_sysctl,
+    steps.SetDns: _set_dns,
+    steps.Await: _await,
+    steps.Shield: _shield,
+    steps.Unshield: _unshield,
+    steps.StopClient: _stop_client,
+    steps.StartClient: _start_client,
+    steps.WriteFile: _write_file,
+}

@@ -1,0 +1,170 @@
+"""The NIC gets its place back. Planned from what is on the bridge now; the bridge's mark supplies the names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tapbridge.core.adopt import HandOver
+from tapbridge.core.draft import Draft
+from tapbridge.core.mark import Mark, find_marked_uplink, read_mark
+from tapbridge.core.refuse import find_link
+from tapbridge.core.transfer import Transfer, loosen_rp_filter
+from tapbridge.model.errors import Refused
+from tapbridge.model.intent import Release
+from tapbridge.model.plan import Plan, Reason
+from tapbridge.model.state import Link, State
+from tapbridge.model.step import (
+    DeleteLink,
+    RenameLink,
+    SetAddressGeneration,
+    SetAlias,
+    SetMac,
+    SetMaster,
+    SetSysctl,
+    Shield,
+    Unshield,
+)
+from tapbridge.model.values import IfName
+from tapbridge.model.verdict import Finding, Severity
+
+_GONE = IfName("tbgone")
+
+
+def find_released(state: State, name: str | None) -> Link:
+    """The bridge of ours that is meant; without a name, the only one. Raises Refused."""
+    if name is not None:
+        bridge = find_link(state, name)
+        if bridge.kind == "bridge" and read_mark(bridge) is None:
+            raise Refused(
+                f"the bridge {bridge.name} was not made by tapbridge",
+                hint="whoever made it must take it away; tapbridge status shows which bridges are ours",
+                code="bridge-not-ours",
+                subject=bridge.name,
+            )
+        if bridge.kind != "bridge":
+            raise Refused(
+                f"{bridge.name} is no bridge", hint="tapbridge status shows the bridges", code="not-a-bridge",
+                subject=bridge.name,
+            )  # fmt: skip
+        return bridge
+    ours = [link for link in state.links if read_mark(link) is not None]
+    if len(ours) == 1:
+        return ours[0]
+    if not ours:
+        raise Refused("there is no bridge of ours here", hint="tapbridge status", code="nothing-to-do")
+    names = ", ".join(link.name for link in ours)
+    raise Refused(f"there are several bridges of ours: {names}", hint="name one: tapbridge down NAME", code="ambiguous")
+
+
+def release(intent: Release, state: State, hand_over: HandOver | None = None) -> Plan:
+    """The plan that gives the uplink of a bridge of ours its place back. Raises Refused where it must not."""
+    hand_over = hand_over or HandOver()
+    bridge = find_released(state, intent.bridge)
+    mark = read_mark(bridge)
+    assert mark is not None, "find_released returns only marked bridges"
+    ports = state.ports(bridge.name)
+    uplink = _require_uplink(state, bridge, ports)
+    guests = _require_guests_gone(intent, bridge, uplink, ports)
+    swapped = bridge.name == mark.nic and uplink.name != mark.nic
+    nic_after = mark.nic if swapped else uplink.name
+    bridge_after = _GONE if swapped else bridge.name
+
+    draft = Draft(state)
+    draft.stage(Reason.PREPARE)
+    own_filter = loosen_rp_filter(draft, uplink.name)
+    loosen_rp_filter(draft, bridge.name)
+    for own in state.sysctls:
+        if own.link == bridge.name and (own.stack, own.name) != ("ipv4", "rp_filter"):
+            there = state.sysctl(uplink.name, own.stack, own.name)
+            if there is not None and there != own.value:
+                draft.do(SetSysctl(sysctl=replace(own, link=uplink.name)))
+    transfer = Transfer(
+        draft, source=bridge.name, target=uplink.name, source_after=bridge_after, target_after=nic_after
+    )
+    transfer.prepare()
+    draft.stage(Reason.OWNER)
+    draft.do(*hand_over.before)
+    draft.stage(Reason.SHIELD)
+    draft.do(Shield(link=uplink.name, to=bridge.name))
+    draft.stage(Reason.MOVE)
+    if swapped:
+        draft.do(RenameLink(link=bridge.name, to=bridge_after), RenameLink(link=uplink.name, to=nic_after))
+        transfer.late_addresses()
+    transfer.move_routes()
+    draft.do(SetMaster(link=nic_after, master=None))
+    transfer.leave()
+    draft.stage(Reason.SETTLE)
+    draft.do(Unshield(link=nic_after))
+    transfer.settle()
+    draft.do(SetAddressGeneration(link=nic_after, mode=bridge.addr_gen_mode, token=bridge.token))
+    own_filter_now = state.sysctl(bridge.name, "ipv4", "rp_filter")
+    if own_filter is not None and own_filter_now is not None:
+        draft.do(SetSysctl(sysctl=replace(own_filter, link=nic_after, value=own_filter_now)))
+    draft.stage(Reason.OWNER)
+    draft.do(*hand_over.after)
+    draft.stage(Reason.TIDY)
+    draft.do(*(SetMaster(link=guest.name, master=None) for guest in guests))
+    _take_bridge_away(draft, bridge_after, mark)
+    touched = tuple(dict.fromkeys((uplink.name, nic_after, bridge.name, bridge_after)))
+    return draft.plan("down", touched, _left_alone(guests) + hand_over.risks)
+
+
+def _require_uplink(state: State, bridge: Link, ports: tuple[Link, ...]) -> Link:
+    uplink = find_marked_uplink(bridge, ports)
+    if uplink is None:
+        raise Refused(
+            f"the NIC that {bridge.name} was made for is not one of its ports any more, so nothing can be given back",
+            hint=f"put it back (ip link set NIC master {bridge.name}) or delete the bridge (ip link del {bridge.name})",
+            code="no-uplink",
+            subject=bridge.name,
+        )
+    return uplink
+
+
+def _require_guests_gone(intent: Release, bridge: Link, uplink: Link, ports: tuple[Link, ...]) -> tuple[Link, ...]:
+    others = [port for port in ports if port.name != uplink.name and not _is_keeper(port)]
+    foreign = [port.name for port in others if port.kind not in ("tap", "tun")]
+    if foreign:
+        raise Refused(
+            f"{bridge.name} has ports that are neither its uplink nor a guest's: {', '.join(foreign)}",
+            hint=f"take them out first: ip link set {foreign[0]} nomaster",
+            code="foreign-ports",
+            subject=bridge.name,
+        )
+    guests = tuple(port for port in others if port.kind in ("tap", "tun"))
+    if guests and not intent.force:
+        names = ", ".join(guest.name for guest in guests)
+        raise Refused(
+            f"guests are attached to {bridge.name} ({names}) and would lose their network",
+            hint="stop them first (tapbridge ps names them), or leave them without a network: tapbridge down --force",
+            code="guests-attached",
+            subject=bridge.name,
+        )
+    return guests
+
+
+def _is_keeper(port: Link) -> bool:
+    return port.ours and port.kind == "veth"
+
+
+def _take_bridge_away(draft: Draft, bridge: IfName, mark: Mark) -> None:
+    for port in draft.state.ports(bridge):
+        if _is_keeper(port):
+            draft.do(DeleteLink(link=port.name))
+    if mark.kept is None:
+        draft.do(DeleteLink(link=bridge))
+        return
+    draft.do(SetAlias(link=bridge, alias=None), SetMac(link=bridge, mac=mark.kept))
+
+
+def _left_alone(guests: tuple[Link, ...]) -> tuple[Finding, ...]:
+    return tuple(
+        Finding(
+            code="guest-without-network",
+            severity=Severity.WARNING,
+            subject=guest.name,
+            message=f"{guest.name} is left without a bridge; its guest has no network",
+            fix=f"ip link set {guest.name} master BRIDGE",
+        )
+        for guest in guests
+    )

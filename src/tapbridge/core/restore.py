@@ -1,0 +1,240 @@
+"""The way back: from the state that is to the state that was, by comparison. Never inverse steps.
+
+An inverse is wrong as soon as the kernel did more than it was asked; and a plan that was stopped anywhere, or that
+somebody else has changed things under, has no inverse at all. Only touched links are looked at; what others put on
+links that were not touched is theirs. Links are known by their number, since their names may be what has changed.
+The same order as in transfer.py keeps the host answering: everything on the right link first, then the change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tapbridge.core.compare import comparable
+from tapbridge.core.draft import Draft
+from tapbridge.core.routing import same_route
+from tapbridge.core.transfer import HOLD_METRIC, copy_of_ra, is_kernel_ra
+from tapbridge.model.plan import Plan, Reason
+from tapbridge.model.state import (
+    DADFAILED,
+    DEPRECATED,
+    MANAGETEMPADDR,
+    NOPREFIXROUTE,
+    PROTO_RA,
+    SECONDARY,
+    TENTATIVE,
+    Address,
+    Client,
+    Link,
+    Route,
+    State,
+)
+from tapbridge.model.step import (
+    AddRoute,
+    AddRule,
+    DeleteAddress,
+    DeleteLink,
+    DeleteNeighbour,
+    DeleteRoute,
+    DeleteRule,
+    PutAddress,
+    PutNeighbour,
+    PutRoute,
+    RenameLink,
+    SetAddressGeneration,
+    SetAlias,
+    SetDns,
+    SetMac,
+    SetMaster,
+    SetMtu,
+    SetSysctl,
+    SetUp,
+    StartClient,
+    StopClient,
+)
+from tapbridge.model.values import IfName
+
+_PASSING = SECONDARY | TENTATIVE | DEPRECATED
+
+
+def restore(before: State, now: State, touched: tuple[str, ...]) -> Plan:
+    """The plan that makes the touched links what they were in `before`."""
+    return _Restore(before, now, touched).plan()
+
+
+class _Restore:
+    def __init__(self, before: State, now: State, touched: tuple[str, ...]) -> None:
+        self._before, self._touched = before, touched
+        self._draft = Draft(now)
+        there = {link.index: link for link in now.links}
+        # (as it was, as it is) for every touched link that still exists
+        self._pairs = [(x, there[x.index]) for x in before.links if x.name in touched and x.index in there]
+
+    def plan(self) -> Plan:
+        self._draft.stage(Reason.OWNER)
+        self._stop_clients()
+        self._draft.stage(Reason.PREPARE)
+        for was, link in self._pairs:
+            self._hold_addresses(was, link)
+        self._draft.stage(Reason.MOVE)
+        self._names()
+        for was, _ in self._pairs:
+            self._put_routes(was.name)
+        for was, link in self._pairs:
+            if was.master != self._called(link).master:
+                self._draft.do(SetMaster(link=was.name, master=was.master))
+        for was, _ in self._pairs:
+            self._drop_addresses(was.name)
+        self._rules()
+        self._draft.stage(Reason.SETTLE)
+        for was, _ in self._pairs:
+            self._settle(was)
+        self._delete_links()
+        for was, _ in self._pairs:
+            self._exact_routes(was.name)
+        self._draft.stage(Reason.OWNER)
+        self._start_clients()
+        return self._draft.plan("recover", self._touched)
+
+    def _called(self, link: Link) -> Link:
+        return next(x for x in self._draft.state.links if x.index == link.index)
+
+    def _hold_addresses(self, was: Link, link: Link) -> None:
+        present = {(a.family, a.ip, a.prefix) for a in self._draft.state.addresses_of(link.name)}
+        v4 = self._before.addresses_of(was.name, 4)
+        for address in v4 + tuple(reversed(self._before.addresses_of(was.name, 6))):
+            if (address.family, address.ip, address.prefix) in present or address.flags & DADFAILED:
+                continue
+            held = replace(address, link=link.name, label=None, flags=address.flags & ~_PASSING)
+            if address.family == 6:
+                held = replace(held, flags=held.flags & ~MANAGETEMPADDR | NOPREFIXROUTE)
+            elif not held.flags & NOPREFIXROUTE:
+                held = replace(held, metric=HOLD_METRIC)
+            if link.name == was.name:
+                held = replace(held, label=address.label)
+            self._draft.do(PutAddress(address=held))
+
+    def _names(self) -> None:
+        for was, link in self._pairs:
+            if self._called(link).name == was.name:
+                continue
+            holder = self._draft.state.link(was.name)
+            if holder is not None and was.name not in self._called(link).altnames:
+                self._draft.do(RenameLink(link=holder.name, to=_spare_name(self._draft.state)))
+            self._draft.do(RenameLink(link=self._called(link).name, to=was.name))
+
+    def _put_routes(self, name: IfName) -> None:
+        ours = set(self._touched) | {x.name for x in self._draft.state.links if x.ours}
+        for route in self._before.routes_of(name):
+            wanted = copy_of_ra(route) if is_kernel_ra(self._before, name, route) else route
+            state = self._draft.state
+            if any(same_route(r, wanted) for r in state.routes) or self._heard(wanted, name):
+                continue
+            first = next((r for r in state.routes if r.slot == wanted.slot), None)
+            replaceable = first is None or (
+                any(hop.link in ours for hop in first.nexthops) and not _among(first, self._before.routes)
+            )
+            self._draft.do(PutRoute(route=wanted) if replaceable else AddRoute(route=wanted))
+
+    def _heard(self, wanted: Route, name: IfName) -> bool:
+        """Whether the kernel has a route of its own there by a router advertisement."""
+        return is_kernel_ra(self._before, name, wanted) and any(
+            (r.protocol, r.dst, r.nexthops) == (PROTO_RA, wanted.dst, wanted.nexthops) for r in self._draft.state.routes
+        )
+
+    def _drop_addresses(self, name: IfName) -> None:
+        wanted = {(a.family, a.ip, a.prefix) for a in self._before.addresses_of(name)}
+        for address in reversed(self._draft.state.addresses_of(name)):
+            if (address.family, address.ip, address.prefix) not in wanted and not _kernels_own(address):
+                self._draft.do(DeleteAddress(address=address))
+
+    def _exact_routes(self, name: IfName) -> None:
+        """Put back what the change of an address took along; take away what came with one."""
+        for route in self._draft.state.routes_of(name):
+            if route.protocol != PROTO_RA and not _among(route, self._before.routes):
+                self._draft.do(DeleteRoute(route=route))
+        for route in self._before.routes_of(name):
+            if not is_kernel_ra(self._before, name, route) and not _among(route, self._draft.state.routes):
+                self._draft.do(AddRoute(route=route))
+
+    def _rules(self) -> None:
+        names = {was.name for was, _ in self._pairs} | set(self._touched)
+        now = [r for r in self._draft.state.rules if r.iif in names or r.oif in names]
+        was = [r for r in self._before.rules if r.iif in names or r.oif in names]
+        self._draft.do(*(AddRule(rule=r) for r in was if r not in now))
+        self._draft.do(*(DeleteRule(rule=r) for r in now if r not in was))
+
+    def _settle(self, was: Link) -> None:
+        draft, name = self._draft, was.name
+        for address in self._before.addresses_of(name):
+            if not address.temporary and not _among_addresses(address, draft.state):
+                own = replace(address, flags=address.flags & ~_PASSING)
+                draft.do(PutAddress(address=own, dad=True))
+        link = draft.state.link(name)
+        assert link is not None, "a paired link exists"
+        if (link.addr_gen_mode, link.token) != (was.addr_gen_mode, was.token):
+            draft.do(SetAddressGeneration(link=name, mode=was.addr_gen_mode, token=was.token))
+        if link.alias != was.alias:
+            draft.do(SetAlias(link=name, alias=was.alias))
+        if link.mtu != was.mtu:
+            draft.do(SetMtu(link=name, mtu=was.mtu))
+        if link.mac != was.mac and was.mac is not None:
+            draft.do(SetMac(link=name, mac=was.mac))
+        if link.up != was.up:
+            draft.do(SetUp(link=name, up=was.up))
+        for item in self._before.sysctls:
+            if item.link == name and draft.state.sysctl(name, item.stack, item.name) != item.value:
+                draft.do(SetSysctl(sysctl=item))
+        self._neighbours(name)
+        self._dns(name)
+
+    def _neighbours(self, name: IfName) -> None:
+        was = [n for n in self._before.neighbours if n.link == name and n.configured]
+        now = [n for n in self._draft.state.neighbours if n.link == name and n.configured]
+        self._draft.do(*(PutNeighbour(neighbour=n) for n in was if n not in now))
+        self._draft.do(*(DeleteNeighbour(neighbour=n) for n in now if n not in was))
+
+    def _dns(self, name: IfName) -> None:
+        for dns in self._before.dns:
+            if dns.link == name and dns not in self._draft.state.dns:
+                self._draft.do(SetDns(dns=dns))
+
+    def _delete_links(self) -> None:
+        """What was made since, is ours, and is one of the touched: by name or by what it was renamed to."""
+        known = {link.index for link in self._before.links}
+        for link in self._draft.state.links:
+            if link.index not in known and (link.ours or link.name in self._touched) and link.kind != "tap":
+                self._draft.do(DeleteLink(link=link.name))
+
+    def _stop_clients(self) -> None:
+        for client in _clients_beyond(self._draft.state, self._before, self._touched):
+            self._draft.do(StopClient(client=client))
+
+    def _start_clients(self) -> None:
+        for client in _clients_beyond(self._before, self._draft.state, self._touched):
+            self._draft.do(StartClient(client=client))
+
+
+def _clients_beyond(one: State, other: State, touched: tuple[str, ...]) -> list[Client]:
+    there = {(c.program, c.argv, c.link) for c in other.clients}
+    return [
+        c for c in one.clients if c.link is not None and c.link in touched and (c.program, c.argv, c.link) not in there
+    ]
+
+
+def _among(route: Route, routes: tuple[Route, ...]) -> bool:
+    return any(same_route(route, other) for other in routes)
+
+
+def _among_addresses(address: Address, state: State) -> bool:
+    one = comparable(State(addresses=(address,))).addresses
+    return any(comparable(State(addresses=(a,))).addresses == one for a in state.addresses_of(address.link))
+
+
+def _kernels_own(address: Address) -> bool:
+    """A temporary address: the kernel made it, and it goes with the address that it was made for."""
+    return address.temporary
+
+
+def _spare_name(state: State) -> IfName:
+    return next(IfName(f"tbspare{n}") for n in range(100) if state.link(f"tbspare{n}") is None)

@@ -1,0 +1,55 @@
+"""Does a state have what was asked for? Read back after every change, and before a plan: nothing to do."""
+
+from __future__ import annotations
+
+from tapbridge.core.mark import find_marked_uplink, read_mark
+from tapbridge.model.intent import Adopt
+from tapbridge.model.state import Link, State
+from tapbridge.model.values import is_link_local
+from tapbridge.model.verdict import Finding, Severity, Verdict
+
+
+def verify(intent: Adopt, state: State) -> Verdict:
+    """Whether the NIC is a port of a bridge that carries what the NIC carried."""
+    nic = _nic(intent, state)
+    if nic is None:
+        return _failed("no-such-link", intent.nic, f"there is no link {intent.nic}", "a link", "none")
+    bridge = state.link(nic.master) if nic.master else None
+    if bridge is None or bridge.kind != "bridge":
+        return _failed("not-a-port", nic.name, f"{nic.name} is no port of a bridge", intent.bridge, nic.master)
+    found = [
+        _wrong("address-on-port", nic.name, f"{a.ip} is still on the port {nic.name}", "none", a.ip)
+        for a in state.addresses_of(nic.name)
+        if not is_link_local(a.family, a.ip)
+    ]
+    found += [
+        _wrong(
+            "route-on-port", nic.name, f"the route to {r.dst} still leads through the port {nic.name}", "none", r.dst
+        )
+        for r in state.routes_of(nic.name)
+        if not is_link_local(r.family, r.dst.partition("/")[0])
+    ]
+    if not bridge.up:
+        found.append(_wrong("bridge-down", bridge.name, f"the bridge {bridge.name} is down", "up", "down"))
+    if read_mark(bridge) is not None and bridge.mac != nic.mac:
+        text = f"{bridge.name} has another Ethernet address than {nic.name}"
+        found.append(_wrong("bridge-mac", bridge.name, text, nic.mac, bridge.mac))
+    return Verdict(findings=tuple(found))
+
+
+def _nic(intent: Adopt, state: State) -> Link | None:
+    """The NIC, which after --take-name is the uplink of the bridge that has its name."""
+    link = state.link(intent.nic)
+    if link is None or link.kind != "bridge":
+        return link
+    return find_marked_uplink(link, state.ports(link.name))
+
+
+def _wrong(code: str, subject: str, message: str, expected: str | None, actual: str | None) -> Finding:
+    return Finding(
+        code=code, severity=Severity.ERROR, subject=subject, message=message, expected=expected, actual=actual
+    )
+
+
+def _failed(code: str, subject: str, message: str, expected: str | None, actual: str | None) -> Verdict:
+    return Verdict(findings=(_wrong(code, subject, message, expected, actual),))
