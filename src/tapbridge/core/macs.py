@@ -102,9 +102,9 @@ def own_macs(state: State) -> dict[Mac, str]:
 def find_holder(state: State, bridge: str, mac: Mac) -> ForwardingEntry | None:
     """The entry by which a living port of the bridge answers for an address. A dead port's is a guest's own ghost."""
     for entry in state.forwarding:
-        port = state.link(entry.port)
-        if entry.bridge == bridge and entry.mac == mac and not entry.local and port is not None:
-            if port.up and port.carrier:
+        if entry.bridge == bridge and entry.mac == mac and not entry.local:
+            port = state.link(entry.port)
+            if port is not None and port.up and port.carrier:
                 return entry
     return None
 

@@ -1,0 +1,110 @@
+"""Which card fits which machine. Pure.
+
+virtio is one kind of card on four buses: PCI, the bare memory-mapped bus of microvm and of m68k's and or1k's `virt`,
+and the channels of s390. A machine without any of them has the card that is soldered on it, which QEMU attaches by
+`-nic` alone: the model `board`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from tapbridge.model.errors import Refused, UsageError
+from tapbridge.qemu.argv import CommandLine, Pairs, parse_pairs
+
+BOARD: Final = "board"
+VIRTIO: Final = "virtio"
+
+_PROGRAM: Final = re.compile(r"qemu-system-([a-z0-9_]+)(?:-(microvm))?")
+_MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_ARM_PCI: Final = re.compile(r"(?:virt(?:-\d+\.\d+)?|sbsa-ref|)\Z")
+_VIRT: Final = re.compile(r"virt(?:-\d+\.\d+)?\Z")
+_OURS: Final = frozenset({"netdev", "mac", "mq", "vectors", "host_mtu", "id"})
+
+
+class Machine(NamedTuple):
+    """A machine of QEMU's: the architecture of its program, and what `-machine` says; "" where it says nothing."""
+
+    arch: str
+    name: str = ""
+    pcie: bool = False
+
+
+class Model(NamedTuple):
+    """A card: QEMU's name for it, and properties that the user adds (`bootindex=1`)."""
+
+    name: str
+    properties: Pairs = ()
+
+    @property
+    def virtio(self) -> bool:
+        """Whether it can have several queues, vhost, and be told its MTU."""
+        return self.name.startswith("virtio-net")
+
+    @property
+    def pci(self) -> bool:
+        """Whether it is a virtio card with interrupt vectors to count."""
+        return self.name.startswith("virtio-net-pci")
+
+
+def machine_of(line: CommandLine, native: str = "x86_64") -> Machine:
+    """The machine of a command line. `native` is this host's own architecture, which `qemu-kvm` means."""
+    found = _PROGRAM.match(line.program)
+    arch = found[1] if found else native if line.program in ("kvm", "qemu-kvm") else ""
+    name = line.last(("machine", "M"), "type", "type") or (found[2] if found and found[2] else "")
+    pcie = line.last(("machine", "M"), "type", "pcie") in ("on", "yes", "true")
+    return Machine(arch, name, pcie)
+
+
+def choose_model(machine: Machine, asked: str | None) -> Model:
+    """The card for a machine: what was asked for, else the machine's virtio, else the one on its board.
+
+    Raises UsageError for what cannot be a model, Refused for a machine without any place for a card.
+    """
+    if asked is not None:
+        model = parse_model(asked)
+        return Model(virtio_of(machine) or "virtio-net-pci", model.properties) if model.name == VIRTIO else model
+    if machine.name == "none":
+        raise Refused(
+            "the machine 'none' has no bus that takes a NIC",
+            hint="choose another -machine, or name a --model that yours takes",
+            code="machine-without-nic",
+        )
+    if machine.name == "isapc":
+        return Model("ne2k_isa")
+    return Model(virtio_of(machine) or BOARD)
+
+
+def virtio_of(machine: Machine) -> str | None:
+    """The virtio card of a machine; None if it has no bus for one that we know of."""
+    arch, name = machine.arch, machine.name
+    if name == "microvm":
+        return "virtio-net-pci" if machine.pcie else "virtio-net-device"
+    if arch == "s390x":
+        return "virtio-net-ccw"
+    if arch in ("m68k", "or1k", "xtensa"):
+        return "virtio-net-device" if _VIRT.match(name) else None
+    if arch in ("arm", "aarch64"):
+        return "virtio-net-pci" if _ARM_PCI.match(name) else None
+    if arch.startswith("riscv"):
+        return "virtio-net-pci" if _VIRT.match(name) else None
+    if arch in ("avr", "cris", "microblaze", "microblazeel", "rx", "sh4", "sh4eb", "sparc", "tricore", "xtensaeb"):
+        return None
+    return None if name in ("isapc", "none") else "virtio-net-pci"
+
+
+def parse_model(text: str) -> Model:
+    """Read MODEL[,property=value…]. Raises UsageError."""
+    pairs = parse_pairs(text, "driver")
+    if not pairs or pairs[0][0] != "driver" or not _MODEL.match(pairs[0][1]):
+        raise UsageError(f"{text!r} is no model of a NIC", hint="qemu-system-x86_64 -nic model=help", code="usage")
+    for key, _ in pairs[1:]:
+        if key in _OURS:
+            raise UsageError(f"{key}= in --model is set by tapbridge itself", hint=_instead(key), code="usage")
+    return Model(pairs[0][1], pairs[1:])
+
+
+def _instead(key: str) -> str | None:
+    options = {"mac": "--mac", "mq": "--queues", "vectors": "--queues", "host_mtu": "--mtu"}
+    return f"use {options[key]}" if key in options else None

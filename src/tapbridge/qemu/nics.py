@@ -1,0 +1,138 @@
+"""A guest's NIC, as QEMU's arguments and as steps on this host. Pure. `run` and `args` both end here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from tapbridge.core.topology import find_guest_name, is_tap
+from tapbridge.model.errors import Refused, UsageError
+from tapbridge.model.state import ALIAS, Link, State
+from tapbridge.model.step import SetAlias, SetMaster, SetMtu, SetUp, Step
+from tapbridge.model.values import IfName, Mac
+from tapbridge.qemu.argv import dump_pairs
+from tapbridge.qemu.machine import BOARD, Model
+
+NAME_BYTES: Final = 128
+"""A guest's name at most; the kernel's alias, which holds it, has 255 bytes (IFALIASZ)."""
+
+MTU_USUAL: Final = 1500
+"""Bytes; what every Ethernet has unless told otherwise, guests included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TapDescriptors:
+    """A tap that is handed over as open files, one per queue; `vhost` is as long or empty."""
+
+    taps: tuple[int, ...]
+    vhost: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TapName:
+    """A tap that exists under a name, and that QEMU opens by itself."""
+
+    name: IfName
+    vhost: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserMode:
+    """QEMU's own user mode network: no tap, no rights, the guest behind the host's address."""
+
+
+Backend = TapDescriptors | TapName | UserMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nic:
+    """One NIC of a guest. `host_mtu`, in bytes, is what a virtio card tells the guest; None tells nothing."""
+
+    id: str
+    backend: Backend
+    model: Model
+    mac: Mac
+    queues: int = 1
+    host_mtu: int | None = None
+
+
+def nic_words(nic: Nic) -> tuple[str, ...]:
+    """The arguments that give QEMU this NIC: `-netdev` and `-device`, or `-nic` for the card on a board."""
+    kind, pairs = _backend(nic)
+    if nic.model.name == BOARD:
+        return "-nic", dump_pairs([("id", nic.id), *pairs, ("mac", nic.mac)], kind)
+    card = [("netdev", nic.id), ("id", f"{nic.id}-nic"), ("mac", nic.mac)]
+    if nic.queues > 1:
+        card.append(("mq", "on"))
+        if nic.model.pci:  # one vector per queue and direction, one for control, one for configuration
+            card.append(("vectors", str(2 * nic.queues + 2)))
+    if nic.host_mtu is not None and nic.model.virtio:
+        card.append(("host_mtu", str(nic.host_mtu)))
+    device = dump_pairs([*card, *nic.model.properties], nic.model.name)
+    return "-netdev", dump_pairs([("id", nic.id), *pairs], kind), "-device", device
+
+
+def _backend(nic: Nic) -> tuple[str, list[tuple[str, str]]]:
+    backend = nic.backend
+    if isinstance(backend, UserMode):
+        return "user", []
+    if isinstance(backend, TapDescriptors):
+        pairs = [("fds", _joined(backend.taps)), ("vhost", "on" if backend.vhost else "off")]
+        return "tap", pairs + ([("vhostfds", _joined(backend.vhost))] if backend.vhost else [])
+    pairs = [("ifname", backend.name), ("script", "no"), ("downscript", "no")]
+    pairs += [("queues", str(nic.queues))] if nic.queues > 1 else []
+    return "tap", [*pairs, ("vhost", "on" if backend.vhost else "off")]
+
+
+def _joined(descriptors: tuple[int, ...]) -> str:
+    return ":".join(str(number) for number in descriptors)
+
+
+def choose_id(number: int, taken: Collection[str]) -> str:
+    """The id of a NIC's `-netdev`, `tapbridge0` for the first; with `-nic` behind it, that of its `-device`."""
+    name = f"tapbridge{number}"
+    while name in taken or f"{name}-nic" in taken:
+        name += "x"
+    return name
+
+
+def check_card(model: Model, *, queues: int, vhost: str) -> None:
+    """Raises Refused for what only virtio can do."""
+    if queues > 1 and not model.virtio:
+        raise Refused(f"the model {model.name} has one queue", hint="leave --queues or --model out", code="one-queue")
+    if vhost == "on" and not model.virtio:
+        raise Refused(f"the model {model.name} knows no vhost", hint="leave --vhost or --model out", code="no-vhost")
+
+
+def attach_steps(tap: IfName, bridge: Link, guest: str) -> tuple[Step, ...]:
+    """Make a new tap, which is down, a port of the bridge. The mark first; the MTU before the bridge sees it, because
+    a bridge takes the lowest of its ports'."""
+    mtu = () if bridge.mtu == MTU_USUAL else (SetMtu(link=tap, mtu=bridge.mtu),)
+    return (
+        SetAlias(link=tap, alias=dump_alias(guest)),
+        *mtu,
+        SetMaster(link=tap, master=bridge.name),
+        SetUp(link=tap, up=True),
+    )
+
+
+def dump_alias(guest: str) -> str:
+    """The alias that says whose tap it is: everything behind `guest=` is the name."""
+    return f"{ALIAS} guest={guest}"
+
+
+def find_tap(state: State, guest: str) -> Link | None:
+    """A tap of a running guest of that name: ours die with their guest."""
+    return next((link for link in state.links if is_tap(link) and find_guest_name(link) == guest), None)
+
+
+def parse_guest(text: str) -> str:
+    """Check a guest's name. Raises UsageError."""
+    if not text or text != text.strip() or not text.isprintable() or len(text.encode()) > NAME_BYTES:
+        raise UsageError(
+            f"{text!r} cannot be a guest's name",
+            hint=f"printable characters, {NAME_BYTES} bytes at most, no white space at its ends: --name web",
+            code="usage",
+        )
+    return text

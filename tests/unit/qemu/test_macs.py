@@ -1,0 +1,114 @@
+"""A guest's address: its own, the same at every start, nobody else's."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tapbridge.core.macs import Seed, check_mac, find_holder, guest_mac, own_macs, suspects, tap_mac
+from tapbridge.model.errors import Refused
+from tapbridge.model.state import ForwardingEntry, Link, Neighbour, State
+from tapbridge.model.values import IfName, Mac, parse_mac
+
+BR, ETH, TAP = IfName("br0"), IfName("eth0"), IfName("tbtap0")
+UPLINK = Mac("02:00:00:00:01:02")
+SEEDS = st.builds(Seed, machine_id=st.text(), uplink=st.sampled_from([None, UPLINK, Mac("02:00:00:00:01:03")]))
+MACS = st.binary(min_size=6, max_size=6).map(lambda octets: Mac(octets.hex(":")))
+
+
+@given(SEEDS, st.text(), st.integers(0, 99))
+def test_an_address_is_stable_and_lawful(seed: Seed, guest: str, number: int) -> None:
+    mac = guest_mac(seed, guest, number)
+    assert guest_mac(seed, guest, number) == parse_mac(mac) == mac
+    assert mac.startswith("52:54:00:")
+    assert not mac.startswith("52:54:00:12:34:")
+    check_mac(mac, {})
+    assert tap_mac(mac) != mac
+
+
+@given(SEEDS, st.text(min_size=1))
+def test_another_host_guest_or_nic_has_another_address(seed: Seed, guest: str) -> None:
+    one = {
+        guest_mac(seed, guest, 0),
+        guest_mac(seed, guest, 1),
+        guest_mac(seed, guest + "x", 0),
+        guest_mac(Seed(machine_id=seed.machine_id + "x", uplink=seed.uplink), guest, 0),
+        guest_mac(Seed(machine_id=seed.machine_id, uplink=Mac("02:00:00:00:01:04")), guest, 0),
+    }
+    assert len(one) >= 4  # three bytes may meet once, twice is a fault
+
+
+def test_a_known_host_keeps_its_guests_addresses() -> None:
+    seed = Seed(machine_id="0123456789abcdef0123456789abcdef", uplink=UPLINK)
+    assert [guest_mac(seed, "web", number) for number in (0, 1)] == ["52:54:00:f9:b8:ae", "52:54:00:f5:b1:8f"]
+
+
+def test_an_address_that_is_taken_is_passed_over() -> None:
+    seed = Seed(machine_id="x", uplink=None)
+    first = guest_mac(seed, "web", 0)
+    assert guest_mac(seed, "web", 0, {first}) not in ("", first)
+
+
+@given(MACS)
+def test_a_tap_never_has_its_guests_address_and_never_the_lowest(mac: Mac) -> None:
+    tap = tap_mac(mac)
+    assert tap != mac
+    assert tap[2:] == mac[2:]
+    assert tap[:2] == ("fa" if mac[:2] == "fe" else "fe")
+
+
+@pytest.mark.parametrize(
+    ("mac", "why"),
+    [
+        ("01:00:5e:00:00:01", "group"),
+        ("ff:ff:ff:ff:ff:ff", "group"),
+        ("00:00:00:00:00:00", "no address"),
+        ("52:54:00:12:34:56", "every QEMU"),
+        ("52:54:00:12:34:57", "every QEMU"),
+        (UPLINK, "eth0"),
+    ],
+)
+def test_an_address_that_no_guest_may_have_is_refused(mac: str, why: str) -> None:
+    with pytest.raises(Refused, match=why):
+        check_mac(Mac(mac), {UPLINK: "eth0"})
+
+
+def test_the_hosts_own_addresses_are_known() -> None:
+    burnt_in = Mac("02:00:00:00:09:09")
+    links = (
+        Link(name=ETH, mac=UPLINK, permanent_mac=burnt_in),
+        Link(name=IfName("lo"), kind="loopback", mac=Mac("00:00:00:00:00:00")),
+    )
+    assert own_macs(State(links=links)) == {UPLINK: "eth0", burnt_in: "eth0"}
+
+
+def bridge_with(port: Link, **entry: bool) -> State:
+    guest = Mac("52:54:00:00:00:01")
+    row = ForwardingEntry(bridge=BR, port=port.name, mac=guest, **entry)
+    return State(links=(Link(name=BR, kind="bridge"), port), forwarding=(row,))
+
+
+def test_a_living_port_holds_an_address() -> None:
+    port = Link(name=ETH, up=True, carrier=True, master=BR)
+    assert find_holder(bridge_with(port), "br0", Mac("52:54:00:00:00:01")) is not None
+    assert find_holder(bridge_with(port), "br0", Mac("52:54:00:00:00:02")) is None
+    assert find_holder(bridge_with(port), "br1", Mac("52:54:00:00:00:01")) is None
+
+
+def test_a_ghost_holds_nothing() -> None:
+    for port in (Link(name=TAP, up=True, carrier=False), Link(name=TAP, up=False, carrier=True)):
+        assert find_holder(bridge_with(port), "br0", Mac("52:54:00:00:00:01")) is None
+    living = Link(name=ETH, up=True, carrier=True)
+    assert find_holder(bridge_with(living, local=True), "br0", Mac("52:54:00:00:00:01")) is None
+
+
+def test_a_neighbour_is_suspected_until_it_answers() -> None:
+    mac = Mac("52:54:00:00:00:01")
+
+    def neighbour(link: str, mac: str, state: int) -> Neighbour:
+        return Neighbour(link=IfName(link), family=4, ip="192.0.2.9", mac=Mac(mac), state=state)
+
+    stale = neighbour("br0", mac, 0x04)
+    others = (neighbour("br1", mac, 0x04), neighbour("br0", UPLINK, 0x02), neighbour("br0", mac, 0x20))
+    assert suspects(State(neighbours=(stale, *others)), "br0", mac) == (stale,)

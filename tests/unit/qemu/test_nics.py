@@ -1,0 +1,175 @@
+"""The arguments that QEMU gets, and the card that fits a machine."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tapbridge.core.topology import find_guest_name
+from tapbridge.model.errors import Refused, UsageError
+from tapbridge.model.state import Link, State
+from tapbridge.model.step import SetAlias, SetMaster, SetMtu, SetUp
+from tapbridge.model.values import IfName, Mac
+from tapbridge.qemu.argv import ids, parse_command
+from tapbridge.qemu.machine import Model, choose_model, machine_of
+from tapbridge.qemu.nics import (
+    Nic,
+    TapDescriptors,
+    TapName,
+    UserMode,
+    attach_steps,
+    check_card,
+    choose_id,
+    find_tap,
+    nic_words,
+    parse_guest,
+)
+
+MAC = Mac("52:54:00:ab:cd:ef")
+VIRTIO = Model("virtio-net-pci")
+
+
+def words(backend: TapDescriptors | TapName | UserMode, model: Model = VIRTIO, **more: int) -> str:
+    return " ".join(nic_words(Nic(id="tapbridge0", backend=backend, model=model, mac=MAC, **more)))
+
+
+def test_one_queue() -> None:
+    assert words(TapDescriptors(taps=(3,))) == (
+        "-netdev tap,id=tapbridge0,fds=3,vhost=off"
+        f" -device virtio-net-pci,netdev=tapbridge0,id=tapbridge0-nic,mac={MAC}"
+    )
+
+
+def test_four_queues_with_vhost_and_large_frames() -> None:
+    assert words(TapDescriptors(taps=(3, 4, 5, 6), vhost=(7, 8, 9, 10)), queues=4, host_mtu=9000) == (
+        "-netdev tap,id=tapbridge0,fds=3:4:5:6,vhost=on,vhostfds=7:8:9:10"
+        f" -device virtio-net-pci,netdev=tapbridge0,id=tapbridge0-nic,mac={MAC},mq=on,vectors=10,host_mtu=9000"
+    )
+
+
+def test_an_old_card_is_not_told_what_only_virtio_knows() -> None:
+    assert words(TapDescriptors(taps=(3,)), Model("e1000"), host_mtu=9000) == (
+        f"-netdev tap,id=tapbridge0,fds=3,vhost=off -device e1000,netdev=tapbridge0,id=tapbridge0-nic,mac={MAC}"
+    )
+
+
+def test_vectors_are_for_pci_only() -> None:
+    assert "vectors" not in words(TapDescriptors(taps=(3, 4)), Model("virtio-net-device"), queues=2)
+    assert "mq=on" in words(TapDescriptors(taps=(3, 4)), Model("virtio-net-device"), queues=2)
+
+
+def test_the_card_on_a_board_is_one_argument() -> None:
+    assert words(TapDescriptors(taps=(3,)), Model("board")) == (
+        f"-nic tap,id=tapbridge0,fds=3,vhost=off,mac={MAC}"
+    )  # fmt: skip
+
+
+def test_a_tap_by_name() -> None:
+    assert words(TapName(name=IfName("tap7")), queues=2).startswith(
+        "-netdev tap,id=tapbridge0,ifname=tap7,script=no,downscript=no,queues=2,vhost=off -device"
+    )
+
+
+def test_user_mode_needs_no_tap() -> None:
+    assert words(UserMode()).startswith("-netdev user,id=tapbridge0 -device virtio-net-pci,")
+
+
+def test_properties_of_the_user_come_last() -> None:
+    assert words(UserMode(), Model("e1000e", (("bus", "a,b"), ("bootindex", "1")))).endswith(",bus=a,,b,bootindex=1")
+
+
+@given(st.lists(st.sampled_from([f"tapbridge{n}{x}" for n in range(3) for x in ("", "x", "-nic")]), max_size=9))
+def test_our_ids_are_never_the_users(taken: list[str]) -> None:
+    line = parse_command(["qemu-system-x86_64", *(word for name in taken for word in ("-device", f"x,id={name}"))])
+    own: list[str] = []
+    for number in range(3):
+        chosen = choose_id(number, ids(line))
+        nic = Nic(id=chosen, backend=UserMode(), model=VIRTIO, mac=MAC)
+        own += ids(parse_command(["qemu-system-x86_64", *nic_words(nic)]))
+    assert not set(own) & set(taken)
+    assert len(own) == len(set(own)) == 6
+
+
+@pytest.mark.parametrize(
+    ("command", "model"),
+    [
+        ("qemu-system-x86_64", "virtio-net-pci"),
+        ("qemu-system-x86_64 -M q35", "virtio-net-pci"),
+        ("qemu-system-x86_64 -machine type=pc-i440fx-7.2,accel=tcg", "virtio-net-pci"),
+        ("qemu-system-x86_64 -machine accel=tcg -M microvm,acpi=off", "virtio-net-device"),
+        ("qemu-system-x86_64 -M microvm -machine pcie=on", "virtio-net-pci"),
+        ("qemu-system-x86_64-microvm -nodefaults", "virtio-net-device"),
+        ("qemu-system-i386 -M isapc", "ne2k_isa"),
+        ("qemu-system-s390x", "virtio-net-ccw"),
+        ("qemu-system-aarch64 -M virt", "virtio-net-pci"),
+        ("qemu-system-aarch64 -M virt-9.0,gic-version=3", "virtio-net-pci"),
+        ("qemu-system-aarch64 -M raspi3b", "board"),
+        ("qemu-system-arm -M vexpress-a9", "board"),
+        ("qemu-system-riscv64 -M virt", "virtio-net-pci"),
+        ("qemu-system-riscv32 -M sifive_u", "board"),
+        ("qemu-system-m68k -M virt", "virtio-net-device"),
+        ("qemu-system-m68k -M q800", "board"),
+        ("qemu-system-ppc64", "virtio-net-pci"),
+        ("/usr/libexec/qemu-kvm -m 64", "virtio-net-ccw"),
+        ("./start.sh -M microvm", "virtio-net-device"),
+        ("./start.sh", "virtio-net-pci"),
+    ],
+)
+def test_the_card_that_fits_a_machine(command: str, model: str) -> None:
+    assert choose_model(machine_of(parse_command(shlex.split(command)), native="s390x"), None) == Model(model)
+
+
+def test_the_users_choice_of_a_model_counts() -> None:
+    pc, micro = (machine_of(parse_command(["qemu-system-x86_64", "-M", name])) for name in ("pc", "microvm"))
+    assert choose_model(pc, "e1000") == Model("e1000")
+    assert choose_model(micro, "virtio") == Model("virtio-net-device")
+    assert choose_model(pc, "virtio,bootindex=1") == Model("virtio-net-pci", (("bootindex", "1"),))
+
+
+def test_a_machine_without_a_bus_is_refused() -> None:
+    with pytest.raises(Refused, match="no bus"):
+        choose_model(machine_of(parse_command(["qemu-system-x86_64", "-M", "none"])), None)
+
+
+@pytest.mark.parametrize("text", ["", "-e1000", "a b", "e1000,mac=52:54:00:00:00:01", "e1000,id=x", "{}", "e1000\n"])
+def test_what_cannot_be_a_model_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        choose_model(machine_of(parse_command(["qemu-system-x86_64"])), text)
+
+
+def test_only_virtio_has_queues_and_vhost() -> None:
+    check_card(VIRTIO, queues=8, vhost="on")
+    check_card(Model("e1000"), queues=1, vhost="auto")
+    with pytest.raises(Refused, match="one queue"):
+        check_card(Model("e1000"), queues=2, vhost="auto")
+    with pytest.raises(Refused, match="vhost"):
+        check_card(Model("rtl8139"), queues=1, vhost="on")
+
+
+def test_a_tap_has_the_bridges_mtu_before_it_is_a_port() -> None:
+    tap = IfName("tbtap0")
+    steps = attach_steps(tap, Link(name=IfName("br0"), kind="bridge", mtu=9000), "my web")
+    assert steps == (
+        SetAlias(link=tap, alias="tapbridge guest=my web"),
+        SetMtu(link=tap, mtu=9000),
+        SetMaster(link=tap, master=IfName("br0")),
+        SetUp(link=tap, up=True),
+    )
+
+
+def test_a_running_guest_is_found_by_its_tap() -> None:
+    steps = attach_steps(IfName("tbtap0"), Link(name=IfName("br0"), kind="bridge"), "my web")
+    alias = next(step.alias for step in steps if isinstance(step, SetAlias))
+    tap = Link(name=IfName("tbtap0"), kind="tap", alias=alias)
+    assert find_guest_name(tap) == "my web"
+    assert find_tap(State(links=(tap,)), "my web") is tap
+    assert find_tap(State(links=(tap,)), "my") is None
+
+
+@pytest.mark.parametrize("text", ["", " ", "a\nb", "\x1b[31m", "x" * 129, " a", "a "])
+def test_what_cannot_be_a_guests_name_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_guest(text)
