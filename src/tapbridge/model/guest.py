@@ -1,4 +1,4 @@
-"""Guests: the processes that hold a tap, their NICs, and what is known of their addresses, with where it is known from."""
+"""Guests: who holds a tap, their NICs, and what is known of their addresses, with the source of each."""
 
 from __future__ import annotations
 

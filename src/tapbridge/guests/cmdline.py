@@ -1,0 +1,175 @@
+"""What a hypervisor's command line says of its guest: the name, and which MAC is behind which tap. Pure.
+
+QEMU's syntax is that of qemu-options: `type,key=value,key=value` with `,,` for a comma in a value, or one JSON
+object (for -netdev and -device, as libvirt writes them). A command line is a stranger's text: whatever does not
+parse is passed over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tapbridge.model.values import Mac, parse_mac
+
+ARGUMENTS = 4096
+"""How many arguments of one command line are looked at; QEMU under libvirt has some hundred."""
+
+QUEUES = 256
+"""MAX_TAP_QUEUES of drivers/net/tun.c."""
+
+QEMU_DEFAULT_MAC = Mac("52:54:00:12:34:56")
+_HUB = "\0hub"  # what -net joins; no id can be called so
+_LIST = re.compile(r"\[([0-9,]*)\]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Netdev:
+    """One tap as a command line configures it. `ifname` and `fds` say which; both may be unknown.
+
+    `mac_source` is command-line or qemu-default, and None with the MAC.
+    """
+
+    ifname: str | None = None
+    fds: tuple[int, ...] = ()
+    mac: Mac | None = None
+    mac_source: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What a command line says of a guest."""
+
+    hypervisor: str = "other"
+    name: str | None = None
+    netdevs: tuple[Netdev, ...] = ()
+
+
+def parse_launch(argv: Sequence[str], program: str) -> Launch:
+    """Read a command line. `program` is the file name of the executable. Raises nothing: what is not understood
+    is not there."""
+    words = argv[:ARGUMENTS]
+    if program.startswith("qemu-system-") or program in ("qemu-kvm", "kvm", "qemu"):
+        return _qemu(words)
+    if program == "firecracker":
+        names = [value for option, value in _options(words) if option == "id"]
+        return Launch(hypervisor=program, name=names[-1] if names else None)
+    if program in ("cloud-hypervisor", "crosvm"):
+        return _rust_vmm(words, program)
+    return Launch()
+
+
+def _qemu(argv: Sequence[str]) -> Launch:
+    name: str | None = None
+    taps: list[tuple[str, Netdev]] = []
+    cards: list[tuple[str, Mac | None]] = []
+    for number, (option, value) in enumerate(_options(argv)):
+        if option == "name":
+            name = _pairs(value, "guest").get("guest") or name
+            continue
+        if option not in ("netdev", "device", "nic", "net"):
+            continue
+        fields = _pairs(value, "driver" if option == "device" else "type")
+        key = {"netdev": fields.get("id", ""), "device": fields.get("netdev", "")}.get(option, _HUB)
+        if option == "nic":
+            key = f"{_HUB}{number}"
+        if option != "device" and fields.get("type") in ("tap", "bridge"):
+            taps.append((key, _netdev(fields)))
+        if option == "nic" or (option == "device" and key):
+            cards.append((key, _find_mac(fields.get("mac"))))
+        elif option == "net" and fields.get("type") == "nic":
+            cards.append((fields.get("netdev", _HUB), _find_mac(fields.get("macaddr"))))
+    return Launch(hypervisor="qemu", name=name, netdevs=tuple(_with_card(key, tap, cards) for key, tap in taps))
+
+
+def _with_card(key: str, tap: Netdev, cards: Sequence[tuple[str, Mac | None]]) -> Netdev:
+    """The tap with the MAC of the one card that names it. A guest's only card, given no MAC, has QEMU's first one
+    (qemu_macaddr_default_if_unset); which of several gets which depends on the machine, so nothing is said."""
+    mine = [mac for card, mac in cards if card == key]
+    if len(mine) != 1:
+        return tap
+    if mine[0] is not None:
+        return replace(tap, mac=mine[0], mac_source="command-line")
+    return replace(tap, mac=QEMU_DEFAULT_MAC, mac_source="qemu-default") if len(cards) == 1 else tap
+
+
+def _netdev(fields: Mapping[str, str]) -> Netdev:
+    return Netdev(ifname=fields.get("ifname") or None, fds=_fds(fields.get("fd") or fields.get("fds") or ""))
+
+
+def _rust_vmm(argv: Sequence[str], program: str) -> Launch:
+    """cloud-hypervisor (`--net tap=,mac=,fd=`, several values behind one --net) and crosvm (`--net tap-name=,mac=`)."""
+    name: str | None = None
+    netdevs: list[Netdev] = []
+    for option, value in _options(argv, many=True):
+        if option == "name":
+            name = value or None
+        elif option == "net":
+            fields = _pairs(_LIST.sub(lambda found: found[1].replace(",", ":"), value), "tap")
+            mac = _find_mac(fields.get("mac"))
+            netdevs.append(
+                Netdev(
+                    ifname=fields.get("tap") or fields.get("tap-name") or None,
+                    fds=_fds(fields.get("fd") or fields.get("tap-fd") or ""),
+                    mac=mac,
+                    mac_source="command-line" if mac is not None else None,
+                )
+            )
+        elif option == "tap-name":
+            netdevs.append(Netdev(ifname=value or None))
+        elif option == "tap-fd":
+            netdevs.append(Netdev(fds=_fds(value)))
+    return Launch(hypervisor=program, name=name, netdevs=tuple(netdevs))
+
+
+def _options(argv: Sequence[str], *, many: bool = False) -> Iterator[tuple[str, str]]:
+    """Every `-option value`, `--option value` and `--option=value`; with `many`, every value behind the option."""
+    option = ""
+    for word in argv[1:]:
+        if word.startswith("-") and len(word) > 1:
+            option, equals, value = word.lstrip("-").partition("=")
+            if equals:
+                yield option, value
+                option = ""
+        elif option:
+            yield option, word
+            option = option if many else ""
+
+
+def _pairs(text: str, implied: str) -> dict[str, str]:
+    """The fields of one option. What stands first without a key belongs to `implied`; the last value of a key counts."""
+    if text.startswith("{"):
+        return _json_pairs(text)
+    fields: dict[str, str] = {}
+    for place, part in enumerate(text.replace(",,", "\0").split(",")):
+        key, equals, value = part.replace("\0", ",").partition("=")
+        if equals:
+            fields[key] = value
+        elif place == 0:
+            fields[implied] = key
+    return fields
+
+
+def _json_pairs(text: str) -> dict[str, str]:
+    import json
+
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(document, dict):
+        return {}
+    return {key: str(value) for key, value in document.items() if isinstance(value, str | int)}
+
+
+def _fds(text: str) -> tuple[int, ...]:
+    words = text.replace(",", ":").split(":")[:QUEUES]
+    return tuple(int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 8)
+
+
+def _find_mac(text: str | None) -> Mac | None:
+    try:
+        return parse_mac(text) if text else None
+    except ValueError:
+        return None

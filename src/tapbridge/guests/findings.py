@@ -1,0 +1,126 @@
+"""What is worth saying of a machine's guests: addresses that two of them have, and what could not be seen. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tapbridge.model.guest import Guest, GuestNic
+from tapbridge.model.state import State
+from tapbridge.model.verdict import Finding, Severity
+
+_NAMES = 8
+
+
+def duplicates(guests: Sequence[Guest]) -> tuple[Finding, ...]:
+    """MACs and IPs that two NICs on one bridge have. On two bridges they may be right: networks behind NAT repeat."""
+    macs: dict[tuple[str, str], list[str]] = {}
+    ips: dict[tuple[str, str], dict[str, str]] = {}
+    for guest in guests:
+        for nic in guest.nics:
+            if nic.bridge is None or nic.mac is None:
+                continue
+            who = describe_nic(guest, nic)
+            macs.setdefault((nic.bridge, nic.mac), []).append(who)
+            for address in nic.addresses:
+                ips.setdefault((nic.bridge, address.ip), {}).setdefault(nic.mac, who)
+    found = [
+        Finding(
+            code="duplicate-mac",
+            severity=Severity.WARNING,
+            subject=mac,
+            message=f"{len(who)} guests on {bridge} have the MAC {mac}: each loses the other's packets",
+            evidence=tuple(who[:_NAMES]),
+            fix="give each guest a MAC of its own; tapbridge run does so by itself",
+        )
+        for (bridge, mac), who in macs.items()
+        if len(who) > 1
+    ]
+    found += [
+        Finding(
+            code="duplicate-ip",
+            severity=Severity.WARNING,
+            subject=ip,
+            message=f"{len(who)} guests on {bridge} are seen with the address {ip}",
+            evidence=tuple(f"{name}, {mac}" for mac, name in who.items())[:_NAMES],
+            fix="change the address of one; after cloning a guest also its machine-id, which DHCP clients send",
+        )
+        for (bridge, ip), who in ips.items()
+        if len(who) > 1
+    ]
+    return tuple(found)
+
+
+def describe_nic(guest: Guest, nic: GuestNic) -> str:
+    """A guest's NIC in a sentence."""
+    pid = f", PID {guest.pid}" if guest.pid is not None else ""
+    return f"{guest.name or 'a guest without a name'} ({nic.link}{pid})"
+
+
+def hidden_holders(guests: Iterable[Guest], state: State, *, root: bool) -> tuple[Finding, ...]:
+    """Taps that somebody holds, but nobody whom we can see. A tap that is up has carrier while it is held. Root sees
+    all but the processes outside of its own PID namespace."""
+    carrier = {link.name for link in state.links if link.carrier}
+    hidden = [nic.link for guest in guests if guest.pid is None for nic in guest.nics if nic.link in carrier]
+    if not hidden:
+        return ()
+    return (
+        Finding(
+            code="holders-hidden",
+            severity=Severity.INFO,
+            subject=hidden[0] if len(hidden) == 1 else "",
+            message=f"{_count(hidden, 'tap is', 'taps are')} held by processes that cannot be seen from here",
+            evidence=(", ".join(hidden[:_NAMES]) + (", …" if len(hidden) > _NAMES else ""),),
+            fix="run it where the guests were started, outside of the container" if root else "sudo tapbridge ps",
+        ),
+    )
+
+
+def elsewhere(pids: Sequence[int]) -> tuple[Finding, ...]:
+    """Processes whose taps lie in another network namespace."""
+    if not pids:
+        return ()
+    return (
+        Finding(
+            code="other-netns",
+            severity=Severity.INFO,
+            subject="",
+            message=f"{_count(pids, 'process has its taps', 'processes have their taps')} in another network namespace",
+            evidence=(", ".join(f"PID {pid}" for pid in pids[:_NAMES]) + (", …" if len(pids) > _NAMES else ""),),
+            fix=f"sudo nsenter --net=/proc/{pids[0]}/ns/net tapbridge ps",
+        ),
+    )
+
+
+def unheard(links: Sequence[str]) -> tuple[Finding, ...]:
+    """Taps that could not be listened to, or not to the end."""
+    if not links:
+        return ()
+    return (
+        Finding(
+            code="tap-not-heard",
+            severity=Severity.WARNING,
+            subject=links[0] if len(links) == 1 else "",
+            message=f"{_count(links, 'tap was', 'taps were')} not heard to the end: gone, or its guest says too much",
+            evidence=(", ".join(links[:_NAMES]) + (", …" if len(links) > _NAMES else ""),),
+        ),
+    )
+
+
+def unread(paths: Sequence[str]) -> tuple[Finding, ...]:
+    """Lease files that exist and may not be read."""
+    if not paths:
+        return ()
+    return (
+        Finding(
+            code="leases-hidden",
+            severity=Severity.INFO,
+            subject=paths[0],
+            message=f"{_count(paths, 'lease file', 'lease files')} may not be read by you",
+            evidence=tuple(paths[:_NAMES]),
+            fix="sudo tapbridge ps",
+        ),
+    )
+
+
+def _count(things: Sequence[object], one: str, many: str) -> str:
+    return f"{len(things)} {one if len(things) == 1 else many}"
