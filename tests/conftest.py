@@ -19,7 +19,7 @@ INITIAL = {"net": "TAPBRIDGE_INITIAL_NETNS", "mnt": "TAPBRIDGE_INITIAL_MNTNS"}
 BEFORE = pytest.StashKey[set[str]]()
 LEFT = pytest.StashKey[list[str]]()
 HOW = "run script/test, or: unshare --net --mount --propagation private .venv/bin/python -m pytest"
-SHELTERED = "/run/.tapbridge-tests"
+COVERED = Path("/run/.tapbridge-tests")
 
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=1000)
@@ -31,8 +31,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         initial = {os.environ.get(told), _outermost(kind)} - {None}
         if not initial or os.readlink(f"/proc/self/ns/{kind}") in initial:
             pytest.exit(f"refused: this is, or may be, the machine's own {kind} namespace\nhint: {HOW}", returncode=3)
-    if os.geteuid() == 0 and not os.path.exists(SHELTERED):
-        _cover()
+    _cover()
     session.config.stash[BEFORE] = _present()
 
 
@@ -70,12 +69,15 @@ def _outermost(kind: str) -> str | None:
 
 
 def _cover() -> None:
-    """An empty /run, and a /sys that shows the session's links instead of the machine's."""
+    """Once in a mount namespace: an empty /run, and a /sys that shows the session's links, not the machine's."""
+    here = os.readlink("/proc/self/ns/mnt")
+    if COVERED.is_file() and COVERED.read_text() == here:  # a worker of pytest-xdist
+        return
     libc = ctypes.CDLL(None, use_errno=True)
     for kind, where in ((b"tmpfs", b"/run"), (b"sysfs", b"/sys")):
         if libc.mount(kind, where, kind, 0, None) != 0:
             pytest.exit(f"refused: {where.decode()}: {os.strerror(ctypes.get_errno())}\nhint: {HOW}", returncode=3)
-    Path(SHELTERED).touch()
+    COVERED.write_text(here)
     os.mkdir("/run/lock", 0o1777)
 
 

@@ -1,4 +1,4 @@
-"""What a command gets from outside: the environment, the terminal, the folders, and the Host, made when first asked for."""
+"""What a command gets from outside: the environment, the terminal, the folders, and the Host, made when asked for."""
 
 from __future__ import annotations
 

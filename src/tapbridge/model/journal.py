@@ -75,16 +75,16 @@ def encode_noun(noun: Any) -> Any:
     raise TypeError(f"{type(noun).__name__} is no noun of the model")
 
 
-def decode_noun(data: Any) -> Any:
+def decode_noun(encoded: Any) -> Any:
     """The inverse of `encode_noun`. Raises ValueError for what it did not write."""
-    if isinstance(data, list):
-        return tuple(decode_noun(item) for item in data)
-    if not isinstance(data, dict):
-        return data
-    noun = _NOUNS.get(data.get("_", ""))
+    if isinstance(encoded, list):
+        return tuple(decode_noun(item) for item in encoded)
+    if not isinstance(encoded, dict):
+        return encoded
+    noun = _NOUNS.get(encoded.get("_", ""))
     if noun is None:
-        raise ValueError(f"a record speaks of {data.get('_')!r}, which this version does not know")
-    fields = {name: decode_noun(value) for name, value in data.items() if name != "_"}
+        raise ValueError(f"a record speaks of {encoded.get('_')!r}, which this version does not know")
+    fields = {name: decode_noun(value) for name, value in encoded.items() if name != "_"}
     try:
         return noun(fields["value"]) if issubclass(noun, Enum) else noun(**fields)
     except (TypeError, KeyError) as error:

@@ -107,9 +107,9 @@ def network(family: Family, ip: str, prefix: int) -> str:
 
 def contains(family: Family, subnet: str, ip: str) -> bool:
     """Whether `subnet` (`network/prefix`) holds `ip`."""
-    base, _, prefix = subnet.partition("/")
+    start, _, prefix = subnet.partition("/")
     shift = (32 if family == 4 else 128) - int(prefix)
-    return ip_bits(family, base) >> shift == ip_bits(family, ip) >> shift
+    return ip_bits(family, start) >> shift == ip_bits(family, ip) >> shift
 
 
 def is_link_local(family: Family, ip: str) -> bool:
