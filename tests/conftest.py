@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 from collections.abc import Iterator
@@ -28,8 +27,7 @@ hypothesis.settings.register_profile("ci", deadline=None, max_examples=1000)
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Refuse the initial namespaces; cover /run, so that nothing of the session outlives it."""
     for kind, told in INITIAL.items():
-        initial = {os.environ.get(told), _outermost(kind)} - {None}
-        if not initial or os.readlink(f"/proc/self/ns/{kind}") in initial:
+        if os.readlink(f"/proc/self/ns/{kind}") in {_find_ns(1, kind), os.environ.get(told) or _outermost(kind)}:
             pytest.exit(f"refused: this is, or may be, the machine's own {kind} namespace\nhint: {HOW}", returncode=3)
     _cover()
     session.config.stash[BEFORE] = _present()
@@ -58,12 +56,18 @@ def _present() -> set[str]:
     return links | mounts | {f"file {path}" for folder in folders for path in Path(folder).rglob("*")}
 
 
+def _find_ns(pid: int, kind: str) -> str | None:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{kind}")
+    except OSError:
+        return None
+
+
 def _outermost(kind: str) -> str | None:
-    """The namespace of process 1; where that may not be read, of our farthest ancestor that may."""
+    """The namespace of our farthest ancestor that may be asked: ours, if none but we may."""
     found, pid = None, os.getpid()
     while pid > 0:
-        with contextlib.suppress(OSError):
-            found = os.readlink(f"/proc/{pid}/ns/{kind}")
+        found = _find_ns(pid, kind) or found
         pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     return found
 

@@ -43,12 +43,12 @@ def make_parser(command: Command) -> Parser:
     """The parser of one command, global options included."""
     parser = Parser(prog=f"tapbridge {command.name}", description=command.summary, allow_abbrev=False)
     load_command(command).options(parser)
-    everywhere = parser.add_argument_group("options of every command")
-    everywhere.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    everywhere.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors and what was asked for")
-    everywhere.add_argument("-v", "--verbose", action="count", default=0, help="say more")
-    everywhere.add_argument("-y", "--yes", action="store_true", help="answer every question with yes")
-    everywhere.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="where our files live (default /)")
+    shared = parser.add_argument_group("options of every command")
+    shared.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    shared.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors and what was asked for")
+    shared.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+    shared.add_argument("-y", "--yes", action="store_true", help="answer every question with yes")
+    shared.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="where our files live (default /)")
     return parser
 
 
