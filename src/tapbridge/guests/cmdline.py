@@ -138,7 +138,7 @@ def _options(argv: Sequence[str], *, many: bool = False) -> Iterator[tuple[str, 
 
 
 def _pairs(text: str, implied: str) -> dict[str, str]:
-    """The fields of one option. What stands first without a key belongs to `implied`; the last value of a key counts."""
+    """The fields of an option. What stands first without a key belongs to `implied`; the last value of a key counts."""
     if text.startswith("{"):
         return _json_pairs(text)
     fields: dict[str, str] = {}
