@@ -13,6 +13,7 @@ from tapbridge import __version__
 from tapbridge.cli.commands import COMMANDS, Command, find_command
 from tapbridge.model.errors import UsageError
 
+EVERY_COMMAND = "options of every command"
 GLOBAL_FLAGS = ("--json", "--quiet", "-q", "-v", "--verbose", "--yes", "-y")
 
 
@@ -43,7 +44,7 @@ def make_parser(command: Command) -> Parser:
     """The parser of one command, global options included."""
     parser = Parser(prog=f"tapbridge {command.name}", description=command.summary, allow_abbrev=False)
     load_command(command).options(parser)
-    shared = parser.add_argument_group("options of every command")
+    shared = parser.add_argument_group(EVERY_COMMAND)
     shared.add_argument("--json", action="store_true", help="one JSON document on stdout")
     shared.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors and what was asked for")
     shared.add_argument("-v", "--verbose", action="count", default=0, help="say more")
@@ -80,7 +81,7 @@ def parse(argv: Sequence[str]) -> tuple[Command, argparse.Namespace] | str:
     parser = make_parser(command)
     if "--help" in words or "-h" in words:
         return parser.format_help().rstrip()
-    args: Any = parser.parse_args([*words[1:], *front])
+    args: Any = parser.parse_intermixed_args([*words[1:], *front])  # options between two positionals
     args.rest = rest
     return command, args
 
