@@ -78,7 +78,8 @@ def _cover() -> None:
     if COVERED.is_file() and COVERED.read_text() == here:  # a worker of pytest-xdist
         return
     libc = ctypes.CDLL(None, use_errno=True)
-    for kind, where in ((b"tmpfs", b"/run"), (b"sysfs", b"/sys")):
+    for kind, where in ((b"tmpfs", b"/run"), (b"tmpfs", b"/run/netns"), (b"sysfs", b"/sys")):
+        os.makedirs(where, exist_ok=True)  # `ip netns` wants a mount point of its own
         if libc.mount(kind, where, kind, 0, None) != 0:
             pytest.exit(f"refused: {where.decode()}: {os.strerror(ctypes.get_errno())}\nhint: {HOW}", returncode=3)
     COVERED.write_text(here)
