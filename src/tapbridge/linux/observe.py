@@ -1,0 +1,111 @@
+"""Reading the host by rtnetlink: a State of either scope, less what processes, files and D-Bus know."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from tapbridge.linux.attributes import UnknownLink, encode_name, pack, pack_u32
+from tapbridge.linux.channel import DUMP_ATTEMPTS, Channel
+from tapbridge.linux.decode_addresses import decode_addresses, decode_forwarding, decode_neighbours
+from tapbridge.linux.decode_links import decode_links, decode_sysctls
+from tapbridge.linux.decode_routes import decode_routes, decode_rules
+from tapbridge.linux.sysctls import read_sysctls
+from tapbridge.linux.wireless import find_wireless
+from tapbridge.model.state import Link, Route, Rule, Scope, State
+from tapbridge.model.values import Family, IfName
+
+_GETLINK, _GETADDR, _GETROUTE, _GETNEIGH, _GETRULE = 18, 22, 26, 30, 34  # RTM_*
+_SKIP_STATS: Final = 1 << 3  # RTEXT_FILTER_SKIP_STATS
+_PROXIES: Final = struct.pack("=B3xiHBB", 0, 0, 0, 0x08, 0)  # struct ndmsg that asks for NTF_PROXY
+_AF_BRIDGE: Final = 7
+_AF: Final = {4: 2, 6: 10}
+_LINK_HEADER: Final = bytes(16)
+_LEAN: Final = pack_u32(29, _SKIP_STATS)  # IFLA_EXT_MASK
+
+
+def observe_kernel(channel: Channel, scope: Scope) -> State:
+    """What the kernel says of itself. Raises OSError and Malformed."""
+    for _ in range(DUMP_ATTEMPTS):
+        with suppress(UnknownLink):
+            return _observe_once(channel, scope)
+    raise OSError(errno.EINTR, f"links came and went during each of {DUMP_ATTEMPTS} attempts to read the host")
+
+
+def kernel_version() -> tuple[int, int]:
+    """Major and minor number of the running kernel."""
+    major, _, rest = os.uname().release.partition(".")
+    minor = rest.split(".")[0].split("-")[0].rstrip("+")
+    return int(major), int(minor)
+
+
+def _observe_once(channel: Channel, scope: Scope) -> State:
+    bodies = channel.dump(_GETLINK, _LINK_HEADER + _LEAN)
+    links = _with_wireless(decode_links(bodies))
+    names = {link.index: link.name for link in links}
+    addresses = decode_addresses(channel.dump(_GETADDR, bytes(8)), names)
+    state = State(scope=scope, kernel=kernel_version(), links=links, addresses=addresses)
+    if scope is Scope.LINKS:
+        return state.sorted()
+    neighbours = channel.dump(_GETNEIGH, bytes(12)) + channel.dump(_GETNEIGH, _PROXIES)
+    forwarding = channel.dump(_GETNEIGH, bytes((_AF_BRIDGE,)) + bytes(11))
+    return replace(
+        state,
+        routes=decode_routes(_of_family(channel, _GETROUTE, 4) + _of_family(channel, _GETROUTE, 6), names),
+        rules=observe_rules(channel, 4) + observe_rules(channel, 6),
+        neighbours=decode_neighbours(neighbours, names),
+        sysctls=decode_sysctls(bodies) + read_sysctls(),
+        forwarding=decode_forwarding(forwarding, names),
+    ).sorted()
+
+
+def _of_family(channel: Channel, kind: int, family: Family, rest: bytes = bytes(11)) -> list[bytes]:
+    """A kernel without IPv6 knows no rules of it, and answers with the routes of all families that it has."""
+    number = _AF[family]
+    try:
+        return [body for body in channel.dump(kind, bytes((number,)) + rest) if body[0] == number]
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return []
+        raise
+
+
+def _with_wireless(links: tuple[Link, ...]) -> tuple[Link, ...]:
+    cards = [link for link in links if link.kind == "" and link.ethernet]
+    stations = find_wireless(cards) if cards else frozenset()
+    return tuple(replace(link, kind="wifi") if link.name in stations else link for link in links)
+
+
+def find_link(channel: Channel, name: str) -> Link | None:
+    """The link of that name; an altname is not one. Raises OSError and Malformed."""
+    try:
+        body = channel.ask(_GETLINK, _LINK_HEADER + pack(3, encode_name(name)) + _LEAN)
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return None
+        raise
+    link = decode_links((body,))[0]
+    return link if link.name == name else None
+
+
+def observe_rules(channel: Channel, family: Family) -> tuple[Rule, ...]:
+    """The rules of a family in the kernel's order. Raises OSError and Malformed."""
+    return decode_rules(_of_family(channel, _GETRULE, family))
+
+
+def observe_routes(channel: Channel, family: Family, table: int, names: Mapping[int, IfName]) -> tuple[Route, ...]:
+    """The routes of a table that lead through no other links than these. Raises OSError and Malformed."""
+    routes: tuple[Route, ...] = ()
+    try:
+        bodies = _of_family(channel, _GETROUTE, family, bytes(11) + pack_u32(15, table))
+    except FileNotFoundError:  # no such table
+        return ()
+    for body in bodies:
+        with suppress(UnknownLink):
+            routes += decode_routes((body,), names)
+    return routes

@@ -1,0 +1,96 @@
+"""The per-link switches that matter on a link that carries a host, by their place in the kernel's arrays.
+
+Only what can be written, and what means the same in the array as in /proc/sys: the IPv6 timers do not (milliseconds
+there, seconds here), nor does what the link itself decides (mtu, addr_gen_mode, stable_secret).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+IPV4_SWITCHES: Final = {  # IPV4_DEVCONF_* of include/uapi/linux/ip.h, less 1
+    "forwarding": 0,
+    "proxy_arp": 2,
+    "accept_redirects": 3,
+    "secure_redirects": 4,
+    "send_redirects": 5,
+    "shared_media": 6,
+    "rp_filter": 7,
+    "accept_source_route": 8,
+    "log_martians": 10,
+    "arp_filter": 12,
+    "medium_id": 13,
+    "disable_xfrm": 14,
+    "disable_policy": 15,
+    "force_igmp_version": 16,
+    "arp_announce": 17,
+    "arp_ignore": 18,
+    "promote_secondaries": 19,
+    "arp_accept": 20,
+    "arp_notify": 21,
+    "accept_local": 22,
+    "src_valid_mark": 23,
+    "proxy_arp_pvlan": 24,
+    "route_localnet": 25,
+    "igmpv2_unsolicited_report_interval": 26,
+    "igmpv3_unsolicited_report_interval": 27,
+    "ignore_routes_with_linkdown": 28,
+    "drop_unicast_in_l2_multicast": 29,
+    "drop_gratuitous_arp": 30,
+    "bc_forwarding": 31,
+    "arp_evict_nocarrier": 32,
+}
+
+IPV6_SWITCHES: Final = {  # DEVCONF_* of include/uapi/linux/ipv6.h
+    "forwarding": 0,
+    "hop_limit": 1,
+    "accept_ra": 3,
+    "accept_redirects": 4,
+    "autoconf": 5,
+    "dad_transmits": 6,
+    "router_solicitations": 7,
+    "use_tempaddr": 10,
+    "temp_valid_lft": 11,
+    "temp_prefered_lft": 12,
+    "regen_max_retry": 13,
+    "max_desync_factor": 14,
+    "max_addresses": 15,
+    "force_mld_version": 16,
+    "accept_ra_defrtr": 17,
+    "accept_ra_pinfo": 18,
+    "accept_ra_rtr_pref": 19,
+    "accept_ra_rt_info_max_plen": 21,
+    "proxy_ndp": 22,
+    "optimistic_dad": 23,
+    "accept_source_route": 24,
+    "disable_ipv6": 26,
+    "accept_dad": 27,
+    "force_tllao": 28,
+    "ndisc_notify": 29,
+    "suppress_frag_ndisc": 32,
+    "accept_ra_from_local": 33,
+    "use_optimistic": 34,
+    "accept_ra_mtu": 35,
+    "use_oif_addrs_only": 37,
+    "accept_ra_min_hop_limit": 38,
+    "ignore_routes_with_linkdown": 39,
+    "drop_unicast_in_l2_multicast": 40,
+    "drop_unsolicited_na": 41,
+    "keep_addr_on_down": 42,
+    "enhanced_dad": 46,
+    "disable_policy": 48,
+    "accept_ra_rt_info_min_plen": 49,
+    "ndisc_tclass": 50,
+    "ra_defrtr_metric": 52,
+    "ndisc_evict_nocarrier": 56,
+    "accept_untracked_na": 57,
+    "accept_ra_min_lft": 58,
+}
+
+GLOBAL_SWITCHES: Final = (  # what counts beside a link's own value: conf/all
+    ("ipv4", "forwarding"),
+    ("ipv4", "rp_filter"),
+    ("ipv4", "arp_ignore"),
+    ("ipv4", "promote_secondaries"),
+    ("ipv6", "forwarding"),
+)
