@@ -15,9 +15,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from meter import apart
+from meter import apart, progress
 from meter.figures import HEAD, Run, judge, row, split, table
-from meter.progress import tell
 from meter.recipes import TAPBRIDGE, WAYS, Way
 from meter.rig import Rig
 from meter.watch import measure
@@ -59,11 +58,11 @@ def measure_ways(ways: Sequence[Way], runs: int, peer_runs: int) -> dict[tuple[s
     while left := [way for way in ways if any(wanting(way, verb) for verb in way.scripts)]:
         turn += 1
         for way in left:
-            tell(f"{time.monotonic() - started:5.0f} s, turn {turn}: {way.title}")
+            progress.tell(f"{time.monotonic() - started:5.0f} s, turn {turn}: {way.title}")
             with Rig(leased=way.leased):
                 for verb, script in way.scripts.items():
                     found[way.title, verb].append(measure(way.title, verb, script, way.settle_s))
-    tell(f"{time.monotonic() - started:5.0f} s, {turn} turns\n")
+    progress.end()
     return found
 
 

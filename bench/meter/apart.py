@@ -38,12 +38,14 @@ def enter() -> None:
 
 
 def build_probe() -> None:
-    """Compile probe.c into .cache, where it is not there yet or older than its source."""
-    source = Path(__file__).with_name("probe.c")
-    if PROBE.exists() and PROBE.stat().st_mtime > source.stat().st_mtime:
+    """Compile the probe into .cache, where it is not there yet or older than its source. Needs gcc."""
+    folder = Path(__file__).with_name("probe")
+    newest = max(source.stat().st_mtime for source in folder.iterdir())
+    if PROBE.exists() and PROBE.stat().st_mtime > newest:
         return
     CACHE.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-o", PROBE, source], check=True)
+    sources = sorted(folder.glob("*.c"))
+    subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", PROBE, *sources], check=True)
 
 
 def _cover(run: str, etc: str) -> None:
