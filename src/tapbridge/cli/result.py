@@ -28,7 +28,7 @@ _WORDS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "
 class Result:
     """The end of a command: its exit code, its JSON document (without `schema`), and its text for a human."""
 
-    exit: Exit = Exit.DONE
+    exit: int = Exit.DONE
     document: Mapping[str, Any] = field(default_factory=dict)
     text: str = ""
     findings: tuple[Finding, ...] = ()
@@ -77,7 +77,7 @@ def print_result(result: Result, *, as_json: bool, quiet: bool, stdout: IO[str],
 
         document = {"schema": SCHEMA, **result.document}
         document["findings"] = [finding_json(finding) for finding in result.findings]
-        print(json.dumps(document, ensure_ascii=False), file=stdout)
+        print(json.dumps(document), file=stdout)  # ASCII: a stranger's name may hold anything
     elif result.text and not quiet:
         print(result.text, file=stdout)
     for finding in result.findings:

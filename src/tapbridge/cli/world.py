@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tapbridge.model.errors import Forbidden
 
 if TYPE_CHECKING:
-    from tapbridge.ports import Host
+    from tapbridge.linux.host import LinuxHost
 
 
 class SystemClock:
@@ -37,7 +37,7 @@ class World:
     clock: SystemClock = field(default_factory=SystemClock)
     uid: int = field(default_factory=os.geteuid)
 
-    def host(self) -> Host:
+    def host(self) -> LinuxHost:
         """This machine, in the network namespace of this process."""
         from tapbridge.linux.host import LinuxHost
 

@@ -147,8 +147,8 @@ def _route(verb: str, sentence: str, reason: str) -> Callable[[Any], _Told]:
         route = step.route
         links = ", ".join(sorted({hop.link for hop in route.nexthops if hop.link})) or "no link"
         words = ["ip", f"-{route.family}", "route", verb, *route_words(route)]
-        if verb == "append" and route.family == 6:
-            words[3] = "add" if not any(hop.gateway for hop in route.nexthops) else "append"
+        if isinstance(step, steps.AddRoute) and step.first:
+            words[3] = "prepend"
         return sentence.format(dst=_destination(route.dst), links=links), reason, words
 
     return told
@@ -199,8 +199,8 @@ def _set_dns(step: steps.SetDns) -> _Told:
 
 
 def _await(step: steps.Await) -> _Told:
-    loop = f'for i in $(seq {int(step.limit_s * 100)}); do [ "$(cat /sys/class/net/{step.link}/operstate)" = up ] && break;'
-    words = ["sh", "-c", f"{loop} sleep 0.01; done"]
+    is_up = f'[ "$(cat /sys/class/net/{step.link}/operstate)" = up ]'
+    words = ["sh", "-c", f"for i in $(seq {int(step.limit_s * 100)}); do {is_up} && exit; sleep 0.01; done; exit 1"]
     return f"wait until {step.link} is up, {step.limit_s:g} s at most", "before that it transmits nothing", words
 
 

@@ -92,11 +92,13 @@ def route_words(route: Route) -> list[str]:
     return words
 
 
-def _metric_words(number: int, value: int, route: Route) -> list[str]:
+def _metric_words(number: int, value: int | str, route: Route) -> list[str]:
+    if isinstance(value, str):
+        return ["congctl", value]
     name = _METRICS.get(number)
     if name is None or number == _LOCK:
         return []
-    locked = dict(route.metrics).get(_LOCK, 0) >> number & 1
+    locked = any(key == _LOCK and isinstance(bits, int) and bits >> number & 1 for key, bits in route.metrics)
     divisor = _MILLISECONDS.get(number)
     text = f"{value // divisor}ms" if divisor else str(value)
     if number == 12:

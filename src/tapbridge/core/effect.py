@@ -239,7 +239,7 @@ _EFFECTS: dict[type, Callable[[Any, State], State]] = {
     steps.PutAddress: lambda step, state: put_address(state, step.address, dad=step.dad),
     steps.DeleteAddress: lambda step, state: delete_address(state, step.address),
     steps.PutRoute: lambda step, state: put_route(state, step.route),
-    steps.AddRoute: lambda step, state: append_route(state, step.route),
+    steps.AddRoute: lambda step, state: append_route(state, step.route, first=step.first),
     steps.DeleteRoute: lambda step, state: delete_route(state, step.route),
     steps.PutNeighbour: _put_neighbour,
     steps.DeleteNeighbour: _delete_neighbour,

@@ -12,10 +12,11 @@ from dataclasses import replace
 
 from tapbridge.core.compare import comparable
 from tapbridge.core.draft import Draft
-from tapbridge.core.routing import same_route
+from tapbridge.core.routing import is_first, same_route
 from tapbridge.core.transfer import HOLD_METRIC, copy_of_ra, is_kernel_ra
 from tapbridge.model.plan import Plan, Reason
 from tapbridge.model.state import (
+    COPY_PROTO,
     DADFAILED,
     DEPRECATED,
     MANAGETEMPADDR,
@@ -74,10 +75,10 @@ class _Restore:
         self._draft.stage(Reason.OWNER)
         self._stop_clients()
         self._draft.stage(Reason.PREPARE)
-        for was, link in self._pairs:
-            self._hold_addresses(was, link)
-        self._draft.stage(Reason.MOVE)
         self._names()
+        for was, _ in self._pairs:
+            self._hold_addresses(was)
+        self._draft.stage(Reason.MOVE)
         for was, _ in self._pairs:
             self._put_routes(was.name)
         for was, link in self._pairs:
@@ -99,19 +100,18 @@ class _Restore:
     def _called(self, link: Link) -> Link:
         return next(x for x in self._draft.state.links if x.index == link.index)
 
-    def _hold_addresses(self, was: Link, link: Link) -> None:
-        present = {(a.family, a.ip, a.prefix) for a in self._draft.state.addresses_of(link.name)}
+    def _hold_addresses(self, was: Link) -> None:
+        present = {(a.family, a.ip, a.prefix) for a in self._draft.state.addresses_of(was.name)}
         v4 = self._before.addresses_of(was.name, 4)
         for address in v4 + tuple(reversed(self._before.addresses_of(was.name, 6))):
             if (address.family, address.ip, address.prefix) in present or address.flags & DADFAILED:
                 continue
-            held = replace(address, link=link.name, label=None, flags=address.flags & ~_PASSING)
+            proto = COPY_PROTO if address.temporary else address.proto
+            held = replace(address, flags=address.flags & ~_PASSING, proto=proto)
             if address.family == 6:
                 held = replace(held, flags=held.flags & ~MANAGETEMPADDR | NOPREFIXROUTE)
             elif not held.flags & NOPREFIXROUTE:
                 held = replace(held, metric=HOLD_METRIC)
-            if link.name == was.name:
-                held = replace(held, label=address.label)
             self._draft.do(PutAddress(address=held))
 
     def _names(self) -> None:
@@ -156,6 +156,9 @@ class _Restore:
         for route in self._before.routes_of(name):
             if not is_kernel_ra(self._before, name, route) and not _among(route, self._draft.state.routes):
                 self._draft.do(AddRoute(route=route))
+        for route in self._before.routes_of(name):
+            if route.family == 4 and is_first(self._before, route) and not is_first(self._draft.state, route):
+                self._draft.do(DeleteRoute(route=route), AddRoute(route=route, first=True))
 
     def _rules(self) -> None:
         names = {was.name for was, _ in self._pairs} | set(self._touched)
@@ -164,8 +167,20 @@ class _Restore:
         self._draft.do(*(AddRule(rule=r) for r in was if r not in now))
         self._draft.do(*(DeleteRule(rule=r) for r in now if r not in was))
 
+    def _rebuild_v4(self, name: IfName) -> None:
+        """Labels and the order of IPv4 addresses cannot be changed: where a rename has spoilt them, all are put anew.
+
+        In one batch, so that the gap is some tens of microseconds.
+        """
+        was, now = self._before.addresses_of(name, 4), self._draft.state.addresses_of(name, 4)
+        if [_shape(a) for a in was] == [_shape(a) for a in now]:
+            return
+        self._draft.do(*(DeleteAddress(address=a) for a in reversed(now)))
+        self._draft.do(*(PutAddress(address=replace(a, flags=a.flags & ~_PASSING), dad=True) for a in was))
+
     def _settle(self, was: Link) -> None:
         draft, name = self._draft, was.name
+        self._rebuild_v4(name)
         for address in self._before.addresses_of(name):
             if not address.temporary and not _among_addresses(address, draft.state):
                 own = replace(address, flags=address.flags & ~_PASSING)
@@ -229,6 +244,10 @@ def _among(route: Route, routes: tuple[Route, ...]) -> bool:
 def _among_addresses(address: Address, state: State) -> bool:
     one = comparable(State(addresses=(address,))).addresses
     return any(comparable(State(addresses=(a,))).addresses == one for a in state.addresses_of(address.link))
+
+
+def _shape(address: Address) -> tuple[str, int, str | None, str | None, bool]:
+    return address.ip, address.prefix, address.peer, address.label, address.secondary
 
 
 def _kernels_own(address: Address) -> bool:

@@ -23,11 +23,11 @@ def put_route(state: State, route: Route) -> State:
     return replace(state, routes=(*routes, route)).sorted()
 
 
-def append_route(state: State, route: Route) -> State:
-    """Behind the others of the slot; nothing where it is there."""
+def append_route(state: State, route: Route, *, first: bool = False) -> State:
+    """Behind the others of the slot, or before them; nothing where it is there."""
     if _present(state, route):
         return state
-    return replace(state, routes=(*state.routes, route)).sorted()
+    return replace(state, routes=(route, *state.routes) if first else (*state.routes, route)).sorted()
 
 
 def delete_route(state: State, route: Route) -> State:

@@ -36,6 +36,12 @@ class LinuxHost:
             raise _unreadable(error) from error
         self._shields: dict[int, int] = {}
 
+    def __enter__(self) -> LinuxHost:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     @property
     def shielded(self) -> bool:
         """Whether a Shield stands. After performing one, False tells that kernel or user cannot (see linux/shield)."""

@@ -133,9 +133,13 @@ class PutRoute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddRoute:
-    """Add a route behind those of its slot. NLM_F_CREATE | NLM_F_APPEND in IPv4, NLM_F_CREATE in IPv6."""
+    """Add a route behind those of its slot: NLM_F_CREATE | NLM_F_APPEND in IPv4, NLM_F_CREATE in IPv6.
+
+    With `first`, before them: NLM_F_CREATE alone, which only IPv4 understands so.
+    """
 
     route: Route
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,82 @@
+"""`tapbridge down`: the NIC gets its place back, at any later time."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
+
+from tapbridge.cli.changing import carry_out, foretell, plan_options, turn
+from tapbridge.cli.result import Result
+from tapbridge.core.guard import guard
+from tapbridge.core.mark import find_marked_uplink, read_mark
+from tapbridge.core.release import find_released, release
+from tapbridge.model.errors import Refused
+from tapbridge.model.intent import Release
+from tapbridge.model.plan import Plan
+from tapbridge.model.state import State
+from tapbridge.model.values import IfName, parse_found_name
+from tapbridge.model.verdict import Finding, Severity, Verdict
+
+if TYPE_CHECKING:
+    from tapbridge.cli.world import World
+
+
+def options(parser: ArgumentParser) -> None:
+    """The options of `down`."""
+    parser.add_argument("bridge", nargs="?", metavar="BRIDGE", help="the bridge (default: the only one of ours)")
+    parser.add_argument(
+        "--force", action="store_true", help="also while guests are attached: their taps lose the bridge"
+    )
+    plan_options(parser)
+
+
+def run(args: Namespace, world: World) -> Result:
+    """Release a bridge's uplink, or show how it would be done."""
+    if args.bridge is not None:
+        parse_found_name(args.bridge)
+    if args.dry_run or args.script:
+        with world.host() as host:
+            plan, _ = _plan(args, host.observe())
+            return foretell(plan, as_script=args.script)
+    with turn(world, "down") as session:
+        state = session.host.observe()
+        if args.bridge is None and not any(read_mark(link) for link in state.links):
+            done = Plan(command="down", stages=(), before=state, after=state)
+            return carry_out(done, session, _anything, lambda _: "There is no bridge of ours; nothing to do.")
+        plan, nic = _plan(args, state)
+        return carry_out(plan, session, lambda now: _released(now, nic), lambda now: _success(now, nic))
+
+
+def _plan(args: Namespace, state: State) -> tuple[Plan, IfName]:
+    from tapbridge.cli.handover import hand_over
+
+    bridge = find_released(state, args.bridge)
+    intent = Release(bridge=bridge.name, force=args.force)
+    release(intent, state)  # refused before anybody asks for the owner
+    mark = read_mark(bridge)
+    uplink = find_marked_uplink(bridge, state.ports(bridge.name))
+    assert mark is not None, "release has made sure of it"
+    assert uplink is not None, "release has made sure of it"
+    nic = mark.nic if bridge.name == mark.nic else uplink.name
+    plan = release(intent, state, hand_over(state, bridge.name, nic, force=args.force))
+    verdict = guard(plan, uplink)
+    if not verdict.ok:
+        raise Refused(f"the plan is not safe: {verdict.findings[0].message}", hint="report this", code="cut-off")
+    return plan, nic
+
+
+def _anything(_: State) -> Verdict:
+    return Verdict()
+
+
+def _released(state: State, nic: IfName) -> Verdict:
+    link = state.link(nic)
+    if link is not None and link.master is None:
+        return Verdict()
+    message = f"{nic} is still a port" if link else f"there is no link {nic}"
+    return Verdict(findings=(Finding(code="not-released", severity=Severity.ERROR, subject=nic, message=message),))
+
+
+def _success(state: State, nic: IfName) -> str:
+    carried = ", ".join(f"{a.ip}/{a.prefix}" for a in state.addresses_of(nic) if not a.temporary)
+    return f"{nic} is no port any more and carries {carried or 'no address'}, as before."

@@ -1,0 +1,118 @@
+"""`tapbridge up`: a NIC becomes a port of a bridge, and nobody notices."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
+
+from tapbridge.cli.changing import Session, ask, carry_out, foretell, plan_options, turn
+from tapbridge.cli.result import Result
+from tapbridge.core.adopt import adopt
+from tapbridge.core.choose import choose_nic
+from tapbridge.core.guard import guard
+from tapbridge.core.refuse import find_link
+from tapbridge.core.release import release
+from tapbridge.core.verify import verify
+from tapbridge.model.errors import Refused, UsageError
+from tapbridge.model.intent import Adopt, Release
+from tapbridge.model.plan import Plan
+from tapbridge.model.state import State
+from tapbridge.model.values import IfName, parse_found_name, parse_new_name
+
+if TYPE_CHECKING:
+    from tapbridge.cli.world import World
+
+_DEFAULT_BRIDGE = IfName("br0")
+
+
+def options(parser: ArgumentParser) -> None:
+    """The options of `up`."""
+    parser.add_argument("nic", nargs="?", metavar="NIC", help="the NIC (default: the link of the best default route)")
+    parser.add_argument("--bridge", metavar="NAME", help=f"the bridge's name (default {_DEFAULT_BRIDGE})")
+    parser.add_argument(
+        "--take-name", action="store_true", help="the bridge ends up with the NIC's name (Linux 6.2 or newer)"
+    )
+    parser.add_argument("--port-name", metavar="NAME", help="the NIC's name with --take-name (default: r + its name)")
+    parser.add_argument(
+        "--confirm", metavar="SECONDS", type=int, default=0, help="0: keep the change at once (the only value so far)"
+    )
+    parser.add_argument("--force", action="store_true", help="go on where an owner or the firewall speaks against it")
+    plan_options(parser)
+    parser.add_argument("--undo", action="store_true", help="with --script: print the way back instead")
+
+
+def run(args: Namespace, world: World) -> Result:
+    """Adopt a NIC, or show how it would be done."""
+    if args.undo and not args.script:
+        raise UsageError("--undo belongs to --script", hint="tapbridge up --script --undo", code="usage")
+    if args.confirm:
+        raise Refused(
+            "a confirmation window is not built yet; a change that fails is taken back at once",
+            hint="leave --confirm out",
+            code="not-built",
+        )
+    names = [parse_new_name(name) for name in (args.bridge, args.port_name) if name is not None]
+    if args.nic is not None:
+        parse_found_name(args.nic)
+    if args.dry_run or args.script:
+        with world.host() as host:
+            return _foretell(args, *_plan(args, host.observe(), names))
+    with turn(world, "up") as session:
+        intent, plan = _plan(args, session.host.observe(), names)
+        ask(plan, args, world)
+        return _adopt(plan, intent, session)
+
+
+def _plan(args: Namespace, state: State, names: list[IfName]) -> tuple[Adopt, Plan]:
+    from tapbridge.cli.handover import hand_over
+
+    nic = find_link(state, args.nic) if args.nic else find_link(state, choose_nic(state))
+    intent = Adopt(
+        nic=nic.name,
+        bridge=names[0] if args.bridge else _DEFAULT_BRIDGE,
+        take_name=args.take_name,
+        port_name=names[-1] if args.port_name else None,
+        force=args.force,
+    )
+    adopt(intent, state)  # what cannot be bridged at all is refused before anybody asks who owns it
+    final = nic.name if intent.take_name else intent.bridge
+    plan = adopt(intent, state, hand_over(state, nic.name, final, force=args.force))
+    verdict = guard(plan, nic)
+    if not verdict.ok:
+        raise Refused(
+            f"the plan is not safe: {verdict.findings[0].message}", hint="report this, with --dry-run", code="cut-off"
+        )
+    return intent, plan
+
+
+def _foretell(args: Namespace, intent: Adopt, plan: Plan) -> Result:
+    undo = None
+    if args.script and plan.stages:
+        undo = release(Release(bridge=_final(intent)), plan.after)
+    if args.undo:
+        return foretell(undo or plan, as_script=True)
+    return foretell(plan, as_script=args.script, undo=undo)
+
+
+def _final(intent: Adopt) -> IfName:
+    return intent.nic if intent.take_name else intent.bridge
+
+
+def _adopt(plan: Plan, intent: Adopt, session: Session) -> Result:
+    def words(state: State) -> str:
+        nic = state.link(intent.nic)
+        if nic is not None and nic.master and not plan.stages:
+            return f"{nic.name} is a port of {nic.master} already; nothing to do."
+        return _success(state, intent)
+
+    return carry_out(plan, session, lambda state: verify(intent, state), words)
+
+
+def _success(state: State, intent: Adopt) -> str:
+    final = _final(intent)
+    port = next((x.name for x in state.ports(final)), intent.nic)
+    carried = ", ".join(f"{a.ip}/{a.prefix}" for a in state.addresses_of(final) if not a.temporary)
+    lines = [f"{port} is a port of the bridge {final} now.", f"{final} carries {carried or 'no address'}."]
+    return "\n".join(
+        [*lines, "A guest on it: tapbridge run -- qemu-system-…", f"The way back:  tapbridge down {final}"]
+    )
