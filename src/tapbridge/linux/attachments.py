@@ -28,6 +28,7 @@ _LINK_REQUEST: Final = struct.Struct("=BxHiII")  # struct ifinfomsg
 _AT_ROOT: Final = 0xFFFFFFFF
 _AT_INGRESS: Final = 0xFFFFFFF1
 _ORDINARY: Final = frozenset({"noqueue", "noop", "mq", "pfifo_fast", "pfifo", "fq_codel", "fq"})
+_NOT_LOOKED_AT: Final = frozenset({"loopback", "tap", "tun"})
 _ETHTOOL: Final = 0x8946  # SIOCETHTOOL
 _GET_FLAGS: Final = 0x25  # ETHTOOL_GFLAGS
 _LRO: Final = 1 << 15  # ETH_FLAG_LRO
@@ -38,10 +39,11 @@ def observe_attachments(links: Sequence[Link]) -> tuple[Attachment, ...]:
 
     Seen are: `socket`, `packet-socket` and `membership` that will be deaf once the link is a port (what survives is
     left out), with the process where there is one; `nft-rule`, `iptables-rule`; `input-drop`, a rule without which
-    the host's own traffic would be dropped; `tc`, `xdp`, `lro`. Links are asked for by ifindex. Raises OSError where
-    the kernel refuses what it should not.
+    the host's own traffic would be dropped; `tc`, `xdp`, `lro`. Links that can neither join a bridge nor be one, and
+    ports, are not looked at, so five hundred taps cost nothing. Raises OSError where the kernel refuses what it should
+    not.
     """
-    names = {link.index: link.name for link in links}
+    names = {link.index: link.name for link in links if link.master is None and link.kind not in _NOT_LOOKED_AT}
     found = observe_sockets(names)
     found += observe_rules(names)
     found += observe_legacy_rules(tuple(names.values()))

@@ -24,8 +24,10 @@ _WORDS: Final = {_TCP: "TCP socket", _UDP: "UDP socket", _RAW: "raw socket"}
 _STATES: Final = 0xFFF & ~(1 << 6)  # TIME_WAIT has no process, and there may be very many
 _REQUEST: Final = struct.Struct("=BBBxI48x")  # struct inet_diag_req_v2
 _ANSWER: Final = struct.Struct("=4x2s2s16s16sI8x16xI")  # struct inet_diag_msg
-_BYTECODE: Final = 1  # INET_DIAG_REQ_BYTECODE
-_ON_LINK: Final = 9  # INET_DIAG_BC_DEV_COND
+_NO_LINK, _JUMP = 9, 1  # INET_DIAG_BC_DEV_COND, INET_DIAG_BC_JMP
+_IF_BOUND: Final = pack(1, struct.pack("=BBHIBBH", _NO_LINK, 8, 12, 0, _JUMP, 4, 8))
+"""INET_DIAG_REQ_BYTECODE: where the link is 0, go on 8 bytes, to a jump beyond the end (left out); else 12 bytes, which
+is the end (taken)."""
 _PACKET_REQUEST: Final = struct.Struct("=BBHIIII")  # struct packet_diag_req
 _PACKET_ANSWER: Final = struct.Struct("=BBHI8x")  # struct packet_diag_msg
 _SHOW_INFO: Final = 1
@@ -66,7 +68,7 @@ def observe_sockets(links: Mapping[int, IfName]) -> list[Attachment]:
 
     Left out is what survives, and what the kernel does by itself. A kernel without sock_diag tells nothing.
     """
-    bound = [found for index in links for found in _bound_to(index)]
+    bound = list(_bound_to(links))
     bound += _packet_sockets(links)
     groups = [(index, group) for index, group in (*_groups(), *_groups6()) if index in links]
     members = _members(groups)
@@ -87,26 +89,27 @@ def _attachment(link: IfName, kind: str, words: str, holder: Holder | None) -> A
     return Attachment(link=link, kind=kind, detail=words, program=program, pid=pid)
 
 
-def _bound_to(index: int) -> Iterator[_Socket]:
+def _bound_to(links: Collection[int]) -> Iterator[_Socket]:
     """Sockets with sk_bound_dev_if: SO_BINDTODEVICE, or a link-local address of the link."""
-    # Two jumps and an operand: on a match 8 bytes on, which is the end (taken), else beyond it (left out).
-    only = pack(_BYTECODE, struct.pack("=BBHI", _ON_LINK, 8, 12, index))
     for protocol in (_TCP, _UDP, _RAW):
         for family in (_INET, _INET6):
-            for local, port, remote, remote_port, inode in _inet_sockets(family, protocol, only):
-                words = f"{_WORDS[protocol]} {_endpoint(local, port)}"
-                if remote_port:
-                    words += f" to {_endpoint(remote, remote_port)}"
-                yield _Socket(index, "socket", words, inode)
+            for local, remote, index, inode in _inet_sockets(family, protocol, _IF_BOUND):
+                if index in links:
+                    words = f"{_WORDS[protocol]} {_endpoint(*local)}"
+                    words += f" to {_endpoint(*remote)}" if remote[1] else ""
+                    yield _Socket(index, "socket", words, inode)
 
 
-def _inet_sockets(family: int, protocol: int, only: bytes = b"") -> Iterator[tuple[str, int, str, int, int]]:
-    for message in _dump(_REQUEST.pack(family, protocol, 0, _STATES) + only):
-        if len(message) < _ANSWER.size:
-            continue
-        sport, dport, source, target, _, inode = _ANSWER.unpack_from(message)
-        size = 4 if family == _INET else 16
-        yield decode_ip(source[:size]), _port(sport), decode_ip(target[:size]), _port(dport), inode
+def _inet_sockets(
+    family: int, protocol: int, which: bytes = b""
+) -> Iterator[tuple[tuple[str, int], tuple[str, int], int, int]]:
+    """Sockets as (local address and port, remote address and port, ifindex, inode)."""
+    size = 4 if family == _INET else 16
+    for message in _dump(_REQUEST.pack(family, protocol, 0, _STATES) + which):
+        if len(message) >= _ANSWER.size:
+            sport, dport, source, target, index, inode = _ANSWER.unpack_from(message)
+            local = (decode_ip(source[:size]), int.from_bytes(sport, "big"))
+            yield local, (decode_ip(target[:size]), int.from_bytes(dport, "big")), index, inode
 
 
 def _packet_sockets(links: Collection[int]) -> Iterator[_Socket]:
@@ -154,7 +157,7 @@ def _members(groups: list[tuple[int, str]]) -> list[tuple[int, str, list[_Socket
     sockets = [
         _Socket(0, "membership", "", inode, local, port)
         for family in families
-        for local, port, _, _, inode in _inet_sockets(family, _UDP)
+        for (local, port), _, _, inode in _inet_sockets(family, _UDP)
     ]
     return [
         (
@@ -169,7 +172,3 @@ def _members(groups: list[tuple[int, str]]) -> list[tuple[int, str, list[_Socket
 def _endpoint(address: str, port: int) -> str:
     text = f"[{address}]" if ":" in address else address
     return f"{text}:{port}" if port else text
-
-
-def _port(number: bytes) -> int:
-    return int.from_bytes(number, "big")

@@ -35,7 +35,7 @@ _NETWORKD_LINKS: Final = "/run/systemd/netif/links"
 _NETWORKMANAGER_LINKS: Final = "/run/NetworkManager/devices"
 _NETWORKMANAGER_PROFILES: Final = "/run/NetworkManager/system-connections"
 _DHCLIENT_LEASES: Final = ("/var/lib/dhcp/dhclient", "/var/lib/dhclient/dhclient", "/var/db/dhclient")
-_LEASE_BYTES: Final = 4 << 20
+_LEASE_BYTES: Final = 64 << 20
 _ETH_P_ALL_LINE: Final = 9  # fields of a line of /proc/net/packet
 
 

@@ -28,7 +28,7 @@ def write_file(path: str, content: str | None, mode: int = 0o644) -> None:
         raise HostError(f"{path} cannot be {act}: {error.strerror}", errno=error.errno or 0) from None
 
 
-def read_text(path: str, limit: int = 4 << 20) -> str:
+def read_text(path: str, limit: int = 64 << 20) -> str:
     """A file's text; bytes that are no UTF-8 survive a `write_file`. Raises HostError, also beyond `limit` bytes."""
     try:
         with open(path, "rb") as file:
@@ -40,7 +40,7 @@ def read_text(path: str, limit: int = 4 << 20) -> str:
     return text.decode(errors="surrogateescape")
 
 
-def find_text(path: str, limit: int = 4 << 20) -> str | None:
+def find_text(path: str, limit: int = 64 << 20) -> str | None:
     """A file's text, None where there is no such file. Raises HostError where it cannot be read."""
     return read_text(path, limit) if os.path.exists(path) else None
 
