@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -11,34 +12,43 @@ from tapbridge import __version__
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
-    if words == ["--version"]:  # a script that asks for the version does not wait for argparse
-        print(f"tapbridge {__version__}")
-        return 0
-    return _run(words)
+    _prepare_streams()
+    try:
+        exit_code = _run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has gone
+        return _leave_stdout(141)
+    except OSError as error:
+        print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return _leave_stdout(1)
+    return exit_code
 
 
 def _run(words: list[str]) -> int:
+    if words == ["--version"]:  # a script that asks for the version does not wait for argparse
+        print(f"tapbridge {__version__}")
+        return 0
     from tapbridge.cli.parser import load_command, parse
-    from tapbridge.cli.result import print_result, result_of
+    from tapbridge.cli.result import Result, print_result, result_of
     from tapbridge.cli.world import World
-    from tapbridge.model.errors import Exit, TapbridgeError
+    from tapbridge.model.errors import TapbridgeError
 
     as_json = "--json" in (words[: words.index("--")] if "--" in words else words)
     quiet = False
     try:
         parsed = parse(words)
         if isinstance(parsed, str):
-            print(parsed)
-            return Exit.DONE
-        command, args = parsed
-        quiet = args.quiet
-        result = load_command(command).run(args, World(root=args.root))
+            as_json, result = False, Result(text=parsed)
+        else:
+            command, args = parsed
+            quiet = args.quiet
+            result = load_command(command).run(args, World(root=args.root))
     except TapbridgeError as error:
         result = result_of(error)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        return _closed_pipe()
+        raise
     except Exception as error:
         if "-v" in words or "--verbose" in words:
             raise
@@ -49,20 +59,25 @@ def _run(words: list[str]) -> int:
                 code="internal-error",
             )
         )
-    try:
-        print_result(result, as_json=as_json, quiet=quiet, stdout=sys.stdout, stderr=sys.stderr)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return _closed_pipe()
+    print_result(result, as_json=as_json, quiet=quiet, stdout=sys.stdout, stderr=sys.stderr)
     return int(result.exit)
 
 
-def _closed_pipe() -> int:
-    """The reader of our output has gone; Python must not complain of it a second time at exit."""
+def _prepare_streams() -> None:
+    """Give a stream that the caller closed to /dev/null, so that no file of ours gets its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open("/dev/null", mode, encoding="utf-8"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a character set that lacks a letter stops nothing
+
+
+def _leave_stdout(exit_code: int) -> int:
+    """Turn stdout away from what cannot be written, or Python would complain of it a second time at exit."""
     import os
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 141
+    return exit_code
 
 
 if __name__ == "__main__":
