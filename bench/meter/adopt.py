@@ -123,7 +123,7 @@ def main() -> int:
     """Measure and report. The exit code is 0 if every bar was met, 1 if not."""
     args = parse_arguments(sys.argv[1:])
     apart.enter()
-    apart.build_probe()
+    apart.prepare()
     ways = [way for way in WAYS if not args.only or args.only in way.title]
     if not ways:
         raise SystemExit(f"error: no way is called {args.only!r}\n\nhint: {', '.join(way.title for way in WAYS)}")

@@ -37,8 +37,14 @@ def enter() -> None:
     Path("/run/netns").mkdir()
 
 
+def prepare() -> None:
+    """Compile the probe into .cache (needs gcc), and the program to bytecode, as an installed one is."""
+    subprocess.run([sys.executable, "-m", "compileall", "-q", ROOT / "src" / "tapbridge"], check=True)
+    build_probe()
+
+
 def build_probe() -> None:
-    """Compile the probe into .cache, where it is not there yet or older than its source. Needs gcc."""
+    """Compile the probe where it is not there yet or older than its source."""
     folder = Path(__file__).with_name("probe")
     newest = max(source.stat().st_mtime for source in folder.iterdir())
     if PROBE.exists() and PROBE.stat().st_mtime > newest:

@@ -181,7 +181,7 @@ def main() -> int:
     if args.runs < 1:
         parser.error("there must be at least one run")
     apart.enter()
-    apart.build_probe()
+    apart.prepare()
     comparisons = [each for name, part in parts.items() if args.only in (None, name) for each in part(args.runs)]
     peaks = measure_peaks() if args.only in (None, "memory") else []
     progress.end()
