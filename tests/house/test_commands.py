@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 
 import pytest
 
 from kit.source import ROOT
 from tapbridge.cli.commands import COMMANDS, Command
 from tapbridge.cli.parser import load_command, make_parser
+from tapbridge.cli.reference import pages
 
 REFERENCE = ROOT / "docs/reference.md"
 each_command = pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
@@ -44,6 +46,18 @@ def test_the_reference_has_the_command_and_its_options(command: Command) -> None
     options = {option for action in actions(make_parser(command)) for option in action.option_strings}
     missing = [word for word in (f"tapbridge {command.name}", *sorted(options)) if not mentioned(word, text)]
     assert not missing
+
+
+def test_the_pages_made_from_the_program_are_as_it_would_make_them() -> None:
+    made = pages()
+    assert "reference.md" in made
+    stale = [name for name, text in made.items() if find_text(ROOT / "docs" / name) != text]
+    assert not stale, "run script/docs"
+
+
+def find_text(path: Path) -> str | None:
+    """A file's text, or None where there is no such file."""
+    return path.read_text() if path.is_file() else None
 
 
 def mentioned(word: str, text: str) -> bool:
