@@ -102,7 +102,7 @@ def _rust_vmm(argv: Sequence[str], program: str) -> Launch:
     """cloud-hypervisor (`--net tap=,mac=,fd=`, several values behind one --net) and crosvm (`--net tap-name=,mac=`)."""
     name: str | None = None
     netdevs: list[Netdev] = []
-    for option, value in _options(argv, many=True):
+    for option, value in _options(argv, many=program == "cloud-hypervisor"):
         if option == "name":
             name = value or None
         elif option == "net":
