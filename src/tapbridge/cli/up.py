@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from tapbridge.cli.changing import Session, ask, carry_out, foretell, plan_options, turn
 from tapbridge.cli.result import Result
 from tapbridge.core.adopt import adopt
-from tapbridge.core.choose import choose_nic
+from tapbridge.core.choose import find_nic
 from tapbridge.core.guard import guard
-from tapbridge.core.refuse import find_link
 from tapbridge.core.release import release
 from tapbridge.core.verify import verify
 from tapbridge.model.errors import Refused, UsageError
@@ -66,7 +65,7 @@ def run(args: Namespace, world: World) -> Result:
 def _plan(args: Namespace, state: State, names: list[IfName]) -> tuple[Adopt, Plan]:
     from tapbridge.cli.handover import hand_over
 
-    nic = find_link(state, args.nic) if args.nic else find_link(state, choose_nic(state))
+    nic = find_nic(state, args.nic)
     intent = Adopt(
         nic=nic.name,
         bridge=names[0] if args.bridge else _DEFAULT_BRIDGE,

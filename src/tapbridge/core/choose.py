@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from tapbridge.core.mark import find_marked_uplink, read_mark
+from tapbridge.core.refuse import find_link
 from tapbridge.model.errors import Refused
-from tapbridge.model.state import TABLE_MAIN, Route, State
+from tapbridge.model.state import TABLE_MAIN, Link, Route, State
 from tapbridge.model.values import IfName
 
 _NAME_IT = "name the NIC: tapbridge up NIC"
+
+
+def find_nic(state: State, name: str | None) -> Link:
+    """The NIC that is meant by a name, or by none.
+
+    Where a bridge of ours has taken the NIC's name or its default route, its uplink is meant: a second `up` then finds
+    that there is nothing to do. Raises Refused.
+    """
+    link = find_link(state, choose_nic(state) if name is None else name)
+    mark = read_mark(link)
+    uplink = find_marked_uplink(link, state.ports(link.name))
+    if mark is None or uplink is None or (name is not None and mark.nic != link.name):
+        return link
+    return uplink
 
 
 def choose_nic(state: State) -> IfName:

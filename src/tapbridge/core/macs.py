@@ -10,8 +10,9 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from tapbridge.core.topology import is_tap
 from tapbridge.model.errors import Refused
-from tapbridge.model.state import ForwardingEntry, Neighbour, State
+from tapbridge.model.state import Link, Neighbour, State
 from tapbridge.model.values import Mac
 
 PREFIX: Final = "52:54:00"
@@ -22,7 +23,6 @@ QEMU_OWN: Final = "52:54:00:12:34:"
 
 _PURPOSE: Final = b"tapbridge-mac-v1"
 _NUD_FAILED: Final = 0x20
-_NUD_NOARP: Final = 0x40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,22 +99,32 @@ def own_macs(state: State) -> dict[Mac, str]:
     return found
 
 
-def find_holder(state: State, bridge: str, mac: Mac) -> ForwardingEntry | None:
-    """The entry by which a living port of the bridge answers for an address. A dead port's is a guest's own ghost."""
-    for entry in state.forwarding:
-        if entry.bridge == bridge and entry.mac == mac and not entry.local:
-            port = state.link(entry.port)
-            if port is not None and port.up and port.carrier:
-                return entry
-    return None
+def find_holder(state: State, bridge: str, mac: Mac) -> Link | None:
+    """The living port of a bridge behind which an address is: it was seen there, or its tap has the tap's address
+    that belongs to it (ours and libvirt's do). An entry of a dead port is a guest's own ghost."""
+    behind = {
+        entry.port for entry in state.forwarding if (entry.bridge, entry.mac, entry.local) == (bridge, mac, False)
+    }
+    return next(
+        (
+            port
+            for port in state.ports(bridge)
+            if port.up and port.carrier and (port.name in behind or (is_tap(port) and port.mac == tap_mac(mac)))
+        ),
+        None,
+    )
 
 
 def suspects(state: State, bridge: str, mac: Mac) -> tuple[Neighbour, ...]:
-    """The neighbours that had the address when last heard of. Only a fresh answer makes one of them its holder."""
+    """The neighbours that had the address when last heard of. Only a fresh answer makes one of them its holder;
+    an entry that somebody configured is most often the guest's own."""
     return tuple(
         neighbour
         for neighbour in state.neighbours
-        if neighbour.link == bridge and neighbour.mac == mac and not neighbour.state & (_NUD_FAILED | _NUD_NOARP)
+        if neighbour.link == bridge
+        and neighbour.mac == mac
+        and not neighbour.configured
+        and not neighbour.state & _NUD_FAILED
     )
 
 

@@ -82,7 +82,10 @@ class Transfer:
     def prepare(self) -> None:
         """Addresses, held back, and neighbours on the target."""
         early = [a for a in self._carried if a not in self._late]
-        self._draft.do(*(PutAddress(address=_held(a, self._target, self._target)) for a in early))
+        renamed = self._target != self._target_after
+        for address in early:
+            label = self._target if renamed else self._label(address)
+            self._draft.do(PutAddress(address=_held(address, self._target, label)))
         self._draft.do(*(PutNeighbour(neighbour=n) for n in _neighbours(self._origin, self._source, self._target)))
 
     def late_addresses(self) -> None:
