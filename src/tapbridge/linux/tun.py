@@ -91,3 +91,8 @@ def open_vhost(count: int) -> tuple[int, ...] | None:
     except OSError:
         return None
     return first, *(os.open(VHOST, os.O_RDWR | os.O_CLOEXEC) for _ in range(count - 1))
+
+
+def has_vhost() -> bool:
+    """Whether the kernel's own virtio engine could be opened."""
+    return os.access(VHOST, os.R_OK | os.W_OK)

@@ -9,7 +9,7 @@ from typing import Final
 from tapbridge.core.topology import find_guest_name, is_tap
 from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.state import ALIAS, Link, State
-from tapbridge.model.step import SetAlias, SetMaster, SetMtu, SetUp, Step
+from tapbridge.model.step import SetAddressGeneration, SetAlias, SetMaster, SetMtu, SetUp, Step
 from tapbridge.model.values import IfName, Mac
 from tapbridge.qemu.argv import dump_pairs
 from tapbridge.qemu.machine import BOARD, Model
@@ -20,13 +20,16 @@ NAME_BYTES: Final = 128
 MTU_USUAL: Final = 1500
 """Bytes; what every Ethernet has unless told otherwise, guests included."""
 
+_NO_ADDRESS: Final = 1  # IN6_ADDR_GEN_MODE_NONE
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TapDescriptors:
-    """A tap that is handed over as open files, one per queue; `vhost` is as long or empty."""
+    """A tap that is handed over as open files, one per queue. With `vhost` and no `vhost_files`, QEMU opens its own."""
 
     taps: tuple[int, ...]
-    vhost: tuple[int, ...] = ()
+    vhost: bool = False
+    vhost_files: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +82,7 @@ def _backend(nic: Nic) -> tuple[str, list[tuple[str, str]]]:
         return "user", []
     if isinstance(backend, TapDescriptors):
         pairs = [("fds", _joined(backend.taps)), ("vhost", "on" if backend.vhost else "off")]
-        return "tap", pairs + ([("vhostfds", _joined(backend.vhost))] if backend.vhost else [])
+        return "tap", pairs + ([("vhostfds", _joined(backend.vhost_files))] if backend.vhost_files else [])
     pairs = [("ifname", backend.name), ("script", "no"), ("downscript", "no")]
     pairs += [("queues", str(nic.queues))] if nic.queues > 1 else []
     return "tap", [*pairs, ("vhost", "on" if backend.vhost else "off")]
@@ -97,20 +100,28 @@ def choose_id(number: int, taken: Collection[str]) -> str:
     return name
 
 
-def check_card(model: Model, *, queues: int, vhost: str) -> None:
-    """Raises Refused for what only virtio can do."""
-    if queues > 1 and not model.virtio:
-        raise Refused(f"the model {model.name} has one queue", hint="leave --queues or --model out", code="one-queue")
-    if vhost == "on" and not model.virtio:
-        raise Refused(f"the model {model.name} knows no vhost", hint="leave --vhost or --model out", code="no-vhost")
+def check_card(model: Model, *, queues: int, vhost: str, user: bool) -> None:
+    """Raises Refused for what only virtio on a tap can do."""
+    if model.virtio and not user:
+        return
+    who = "user mode" if user else f"the model {model.name}"
+    if queues > 1:
+        raise Refused(f"{who} has one pair of queues", hint="leave --queues out", code="one-queue", subject=who)
+    if vhost == "on":
+        raise Refused(f"{who} knows no vhost", hint="leave --vhost out", code="no-vhost", subject=who)
 
 
-def attach_steps(tap: IfName, bridge: Link, guest: str) -> tuple[Step, ...]:
-    """Make a new tap, which is down, a port of the bridge. The mark first; the MTU before the bridge sees it, because
-    a bridge takes the lowest of its ports'."""
+def attach_steps(tap: IfName, bridge: Link, guest: str, *, ipv6: bool) -> tuple[Step, ...]:
+    """Make a new tap, which is down, a port of the bridge.
+
+    The mark comes first. Where the kernel has IPv6, the host takes no address of its own on the guest's wire. The MTU
+    is set before the bridge sees it, because a bridge takes the lowest of its ports'.
+    """
+    silent = (SetAddressGeneration(link=tap, mode=_NO_ADDRESS),) if ipv6 else ()
     mtu = () if bridge.mtu == MTU_USUAL else (SetMtu(link=tap, mtu=bridge.mtu),)
     return (
         SetAlias(link=tap, alias=dump_alias(guest)),
+        *silent,
         *mtu,
         SetMaster(link=tap, master=bridge.name),
         SetUp(link=tap, up=True),

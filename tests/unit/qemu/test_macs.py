@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,15 +93,21 @@ def bridge_with(port: Link, **entry: bool) -> State:
 
 def test_a_living_port_holds_an_address() -> None:
     port = Link(name=ETH, up=True, carrier=True, master=BR)
-    assert find_holder(bridge_with(port), "br0", Mac("52:54:00:00:00:01")) is not None
+    assert find_holder(bridge_with(port), "br0", Mac("52:54:00:00:00:01")) == port
     assert find_holder(bridge_with(port), "br0", Mac("52:54:00:00:00:02")) is None
     assert find_holder(bridge_with(port), "br1", Mac("52:54:00:00:00:01")) is None
 
 
+def test_a_silent_guest_holds_its_address_by_its_tap() -> None:
+    tap = Link(name=TAP, kind="tap", mac=Mac("fe:54:00:00:00:07"), up=True, carrier=True, master=BR)
+    assert find_holder(bridge_with(tap), "br0", Mac("52:54:00:00:00:07")) == tap
+    assert find_holder(bridge_with(replace(tap, kind="veth")), "br0", Mac("52:54:00:00:00:07")) is None
+
+
 def test_a_ghost_holds_nothing() -> None:
-    for port in (Link(name=TAP, up=True, carrier=False), Link(name=TAP, up=False, carrier=True)):
+    living = Link(name=TAP, up=True, carrier=True, master=BR)
+    for port in (replace(living, carrier=False), replace(living, up=False), replace(living, master=None)):
         assert find_holder(bridge_with(port), "br0", Mac("52:54:00:00:00:01")) is None
-    living = Link(name=ETH, up=True, carrier=True)
     assert find_holder(bridge_with(living, local=True), "br0", Mac("52:54:00:00:00:01")) is None
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tapbridge.core.topology import find_guest_name
 from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.state import Link, State
-from tapbridge.model.step import SetAlias, SetMaster, SetMtu, SetUp
+from tapbridge.model.step import SetAddressGeneration, SetAlias, SetMaster, SetMtu, SetUp
 from tapbridge.model.values import IfName, Mac
 from tapbridge.qemu.argv import ids, parse_command
 from tapbridge.qemu.machine import Model, choose_model, machine_of
@@ -23,6 +23,7 @@ from tapbridge.qemu.nics import (
     attach_steps,
     check_card,
     choose_id,
+    dump_alias,
     find_tap,
     nic_words,
     parse_guest,
@@ -44,7 +45,7 @@ def test_one_queue() -> None:
 
 
 def test_four_queues_with_vhost_and_large_frames() -> None:
-    assert words(TapDescriptors(taps=(3, 4, 5, 6), vhost=(7, 8, 9, 10)), queues=4, host_mtu=9000) == (
+    assert words(TapDescriptors(taps=(3, 4, 5, 6), vhost=True, vhost_files=(7, 8, 9, 10)), queues=4, host_mtu=9000) == (
         "-netdev tap,id=tapbridge0,fds=3:4:5:6,vhost=on,vhostfds=7:8:9:10"
         f" -device virtio-net-pci,netdev=tapbridge0,id=tapbridge0-nic,mac={MAC},mq=on,vectors=10,host_mtu=9000"
     )
@@ -140,30 +141,35 @@ def test_what_cannot_be_a_model_is_refused(text: str) -> None:
         choose_model(machine_of(parse_command(["qemu-system-x86_64"])), text)
 
 
-def test_only_virtio_has_queues_and_vhost() -> None:
-    check_card(VIRTIO, queues=8, vhost="on")
-    check_card(Model("e1000"), queues=1, vhost="auto")
-    with pytest.raises(Refused, match="one queue"):
-        check_card(Model("e1000"), queues=2, vhost="auto")
-    with pytest.raises(Refused, match="vhost"):
-        check_card(Model("rtl8139"), queues=1, vhost="on")
+def test_only_virtio_on_a_tap_has_queues_and_vhost() -> None:
+    check_card(VIRTIO, queues=8, vhost="on", user=False)
+    check_card(Model("e1000"), queues=1, vhost="auto", user=True)
+    for model, user in ((Model("e1000"), False), (VIRTIO, True)):
+        with pytest.raises(Refused, match="one pair"):
+            check_card(model, queues=2, vhost="auto", user=user)
+        with pytest.raises(Refused, match="vhost"):
+            check_card(model, queues=1, vhost="on", user=user)
 
 
-def test_a_tap_has_the_bridges_mtu_before_it_is_a_port() -> None:
+def test_a_tap_has_the_bridges_mtu_and_no_address_of_the_host_before_it_is_a_port() -> None:
     tap = IfName("tbtap0")
-    steps = attach_steps(tap, Link(name=IfName("br0"), kind="bridge", mtu=9000), "my web")
+    steps = attach_steps(tap, Link(name=IfName("br0"), kind="bridge", mtu=9000), "my web", ipv6=True)
     assert steps == (
         SetAlias(link=tap, alias="tapbridge guest=my web"),
+        SetAddressGeneration(link=tap, mode=1),
         SetMtu(link=tap, mtu=9000),
         SetMaster(link=tap, master=IfName("br0")),
         SetUp(link=tap, up=True),
     )
 
 
+def test_a_kernel_without_ipv6_and_a_usual_mtu_need_fewer_steps() -> None:
+    steps = attach_steps(IfName("tbtap0"), Link(name=IfName("br0"), kind="bridge"), "web", ipv6=False)
+    assert [type(step) for step in steps] == [SetAlias, SetMaster, SetUp]
+
+
 def test_a_running_guest_is_found_by_its_tap() -> None:
-    steps = attach_steps(IfName("tbtap0"), Link(name=IfName("br0"), kind="bridge"), "my web")
-    alias = next(step.alias for step in steps if isinstance(step, SetAlias))
-    tap = Link(name=IfName("tbtap0"), kind="tap", alias=alias)
+    tap = Link(name=IfName("tbtap0"), kind="tap", alias=dump_alias("my web"))
     assert find_guest_name(tap) == "my web"
     assert find_tap(State(links=(tap,)), "my web") is tap
     assert find_tap(State(links=(tap,)), "my") is None

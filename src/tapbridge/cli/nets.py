@@ -1,0 +1,232 @@
+"""The options of `run` and `args` that ask for NICs, in the order in which they were given.
+
+Each `--net` opens a NIC, and the NIC's options follow it. Without any `--net` there is one NIC, on the default network.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
+
+from tapbridge.core.topology import find_uplink
+from tapbridge.model.errors import InvalidName, Refused, UsageError
+from tapbridge.model.state import Link, State
+from tapbridge.model.values import IfName, Mac, parse_found_name, parse_mac
+
+USER: Final = "user"
+PORTS: Final = 1023
+"""A bridge takes no more (BR_MAX_PORTS, net/bridge/br_private.h)."""
+
+QUEUES: Final = 256
+"""MAX_TAP_QUEUES of drivers/net/tun.c."""
+
+MTU: Final = range(68, 65522)
+"""What a tap can have, in bytes: ETH_MIN_MTU to 65535 less the Ethernet header (drivers/net/tun.c)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NicRequest:
+    """What was asked for one NIC; None is silence. `tap` and `fds` are for `args`, which makes no tap."""
+
+    net: str | None = None
+    mac: Mac | None = None
+    model: str | None = None
+    queues: int | None = None
+    vhost: str | None = None
+    mtu: int | None = None
+    tap: IfName | None = None
+    fds: tuple[int, ...] | None = None
+
+
+class _OpenNic(argparse.Action):
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, _: Any = None
+    ) -> None:
+        namespace.nics = (*namespace.nics, NicRequest(net=value))
+
+
+class _OfNic(argparse.Action):
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, _: Any = None
+    ) -> None:
+        if namespace.nics:
+            *others, last = namespace.nics
+            namespace.nics = (*others, replace(last, **{self.dest: value}))
+        else:
+            namespace.alone = replace(namespace.alone, **{self.dest: value})
+
+
+def nic_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--name`, `--keep-nics`, `--net` and what belongs to a NIC."""
+    parser.set_defaults(nics=(), alone=NicRequest())
+    parser.add_argument("--name", help="the guest's name (default: QEMU's -name, else guest)")
+    parser.add_argument(
+        "--keep-nics",
+        action="store_true",
+        help="leave NICs alone that QEMU's own arguments make (default: refuse, and say what to write instead)",
+    )
+    of_nic = parser.add_argument_group("NICs", "each --net opens a NIC; the options behind it are that NIC's")
+    of_nic.add_argument(
+        "--net",
+        action=_OpenNic,
+        dest="nics",
+        metavar="NET",
+        help="a bridge, or user: QEMU's own user mode (default: the one bridge that has an uplink)",
+    )
+
+    def add(option: str, read: Callable[[str], object], metavar: str, text: str) -> None:
+        of_nic.add_argument(
+            option, action=_OfNic, type=_typed(read), metavar=metavar, default=argparse.SUPPRESS, help=text
+        )
+
+    add("--mac", parse_mac, "MAC", "the guest's Ethernet address (default: made from this host and the guest's name)")
+    add(
+        "--model",
+        str,
+        "MODEL",
+        "the card: e1000, rtl8139, …, or virtio, or board; properties may follow: MODEL,bus=pci.1",
+    )
+    add("--queues", _number(range(1, QUEUES + 1), "queues"), "N", "pairs of queues, virtio only (default 1)")
+    add("--vhost", _vhost, "auto|on|off", "the kernel's own virtio engine (default auto: where there is one)")
+    add("--mtu", _number(MTU, "an MTU"), "N", "bytes a frame may carry; a virtio guest is told (default: the bridge's)")
+
+
+def script_options(parser: argparse.ArgumentParser) -> None:
+    """Add what only `args` has."""
+    group = parser.add_argument_group("taps", "of the NIC that the option stands behind, as --mac is")
+    group.add_argument(
+        "--tap", action=_OfNic, type=_typed(parse_found_name), metavar="TAP", default=argparse.SUPPRESS,
+        help="a tap that exists, which QEMU opens by its name",
+    )  # fmt: skip
+    group.add_argument(
+        "--fd", action=_OfNic, dest="fds", type=_typed(_descriptors), metavar="N[:N…]", default=argparse.SUPPRESS,
+        help="open files of a tap, one per queue, that QEMU inherits (default: from 3 on)",
+    )  # fmt: skip
+
+
+def read_requests(nics: Sequence[NicRequest], alone: NicRequest) -> tuple[NicRequest, ...]:
+    """The NICs that were asked for. What stands before one `--net` belongs to it, for there is no other NIC.
+
+    Raises UsageError for what stands before several.
+    """
+    if not nics:
+        return (alone,)
+    if alone == NicRequest():
+        return tuple(nics)
+    given = {
+        field.name: getattr(alone, field.name) for field in fields(alone) if getattr(alone, field.name) is not None
+    }
+    if len(nics) > 1:
+        raise UsageError(
+            f"--{min(given)} stands before the first --net, and there are several NICs",
+            hint="put it behind the --net that it is for",
+            code="usage",
+        )
+    return (replace(nics[0], **{name: value for name, value in given.items() if getattr(nics[0], name) is None}),)
+
+
+def find_bridge(net: str | None, state: State) -> Link | None:
+    """The bridge of a network; None for user mode. Raises Refused for what is none, with what to do."""
+    if net == USER:
+        return None
+    if net is None:
+        return _default_bridge(state)
+    kind = net.partition(":")[0]
+    if kind in ("passt", "vde"):
+        raise Refused(
+            f"a guest on {kind} is not built yet",
+            hint="--net BRIDGE, or --net user",
+            code="not-built",
+            subject=net,
+        )
+    link = state.link(parse_found_name(net))
+    if link is None:
+        raise Refused(f"there is no bridge {net!r}", hint=_nearest(net, state), code="no-such-bridge", subject=net)
+    if link.kind != "bridge":
+        raise Refused(f"{link.name} is no bridge", hint=_instead(link, state), code="not-a-bridge", subject=link.name)
+    if len(state.ports(link.name)) >= PORTS:
+        raise Refused(
+            f"{link.name} has {PORTS} ports, and a bridge takes no more",
+            hint="use another bridge",
+            code="bridge-full",
+            subject=link.name,
+        )
+    return link
+
+
+def _default_bridge(state: State) -> Link:
+    bridges = [link for link in state.links if link.kind == "bridge"]
+    found = [link for link in bridges if find_uplink(state, link.name) is not None]
+    found = [link for link in found if link.ours] or found
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(link.name for link in found)
+        raise Refused(
+            f"several bridges have an uplink: {names}",
+            hint=f"choose one: --net {found[0].name}",
+            code="several-bridges",
+        )
+    others = f" ({', '.join(link.name for link in bridges[:8])}: without an uplink)" if bridges else ""
+    raise Refused(
+        f"no bridge leads to the network{others}",
+        hint="make one of this host's NIC: tapbridge up; or use QEMU's own user mode: --net user",
+        code="no-bridge",
+    )
+
+
+def _nearest(net: str, state: State) -> str:
+    import difflib
+
+    bridges = [link.name for link in state.links if link.kind == "bridge"]
+    near = difflib.get_close_matches(net, bridges, n=1)
+    if near:
+        return f"--net {near[0]}"
+    if bridges:
+        return f"bridges of this host: {', '.join(bridges[:8])}"
+    return "make one of this host's NIC: tapbridge up; or use QEMU's own user mode: --net user"
+
+
+def _instead(link: Link, state: State) -> str:
+    if link.master is not None and link.master_kind in ("bridge", None) and state.link(link.master) is not None:
+        return f"it is a port of {link.master}: --net {link.master}"
+    if link.kind == "":
+        return f"make a bridge of it: tapbridge up {link.name}"
+    return _nearest(link.name, state)
+
+
+def _typed(read: Callable[[str], object]) -> Callable[[str], object]:
+    """Argparse shows the words of no error but an ArgumentTypeError."""
+
+    def typed(text: str) -> object:
+        try:
+            return read(text)
+        except (ValueError, InvalidName) as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return typed
+
+
+def _number(allowed: range, what: str) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 8 else -1
+        if number not in allowed:
+            raise ValueError(f"{text!r} is not {what} between {allowed[0]} and {allowed[-1]}")
+        return number
+
+    return read
+
+
+def _vhost(text: str) -> str:
+    if text not in ("auto", "on", "off"):
+        raise ValueError(f"{text!r} is not auto, on or off")
+    return text
+
+
+def _descriptors(text: str) -> tuple[int, ...]:
+    words = text.split(":")
+    if not all(word.isascii() and word.isdigit() and len(word) < 8 for word in words):
+        raise ValueError(f"{text!r} is not a number of an open file, or several with ':' between them")
+    return tuple(int(word) for word in words)

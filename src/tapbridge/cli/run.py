@@ -1,0 +1,160 @@
+"""`tapbridge run`: attach a guest to a network, then become its QEMU."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tapbridge.cli.nets import USER, NicRequest, nic_options, read_requests
+from tapbridge.cli.nics import Guest, Planned, check_command, check_free, guest_name, no_vhost, plan_guest
+from tapbridge.cli.result import Result, print_result
+from tapbridge.core.macs import tap_mac
+from tapbridge.model.errors import HostError, Refused, UsageError
+from tapbridge.model.state import Scope, State
+from tapbridge.model.verdict import Finding, Severity
+from tapbridge.qemu.argv import CommandLine, descriptors, parse_command
+from tapbridge.qemu.launch import become, find_program
+from tapbridge.qemu.nics import Backend, TapDescriptors, UserMode, attach_steps, find_tap, nic_words
+
+if TYPE_CHECKING:
+    from tapbridge.cli.world import World
+    from tapbridge.linux.tun import OpenTap
+    from tapbridge.ports import Host
+
+_EXAMPLE = "tapbridge run --name web -- qemu-system-x86_64 -m 512 disk.img"
+
+
+def options(parser: ArgumentParser) -> None:
+    """The options of `run`."""
+    parser.usage = "tapbridge run [--name NAME] [--net NET [NIC OPTIONS]]… -- qemu-system-… ARGS"
+    nic_options(parser)
+
+
+def run(args: Namespace, world: World) -> Result:
+    """Attach, and become QEMU. Returns only where nothing was started; raises for everything that is refused."""
+    if args.json:
+        raise UsageError("run becomes QEMU and has no document to print", hint="tapbridge args --json", code="usage")
+    if not args.rest:
+        raise UsageError("run needs the command that starts QEMU, behind --", hint=_EXAMPLE, code="usage")
+    requests = read_requests(args.nics, args.alone)
+    line = parse_command(args.rest)
+    path = find_program(line.words[0], world.environ)
+    check_command(args, line)
+    name = guest_name(args, line)
+    with _attached(args, world, line, requests, name) as (guest, backends):
+        words = [
+            word for nic, backend in zip(guest.nics, backends, strict=True) for word in nic_words(nic.nic(backend))
+        ]
+        findings = guest.findings + (_spoken(guest, words) if args.verbose else ())
+        print_result(Result(findings=findings), as_json=False, quiet=args.quiet, stdout=sys.stdout, stderr=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        become(path, [*line.words, *words], descriptors(line) | _files(backends))
+
+
+@contextmanager
+def _attached(
+    args: Namespace, world: World, line: CommandLine, requests: Sequence[NicRequest], name: str
+) -> Iterator[tuple[Guest, list[Backend]]]:
+    """The guest with its taps in place. They go when the block ends, for nobody else has them open.
+
+    The turn at the network ends before the block begins: whoever becomes QEMU holds no lock.
+    """
+    if all(request.net == USER for request in requests):
+        with world.host() as host:
+            guest = plan_guest(args, world, host.observe(Scope.LINKS), line, requests)
+            yield _keep_seed(guest, host), [UserMode() for _ in guest.nics]
+        return
+    from tapbridge.cli.changing import turn
+    from tapbridge.linux.liveness import answers
+
+    taps: list[OpenTap] = []
+    try:
+        with turn(world, "run") as session:
+            state = session.host.observe()
+            _require_no_such_guest(state, name)
+            guest = plan_guest(args, world, state, line, requests)
+            check_free(guest, state, answers)
+            backends = [_attach(nic, guest.name, state, session.host, taps) for nic in guest.nics]
+            guest = replace(_keep_seed(guest, session.host), findings=session.findings + guest.findings)
+        yield guest, backends
+    finally:
+        for tap in taps:
+            tap.close()
+
+
+def _attach(nic: Planned, guest: str, state: State, host: Host, taps: list[OpenTap]) -> Backend:
+    """Make a NIC's tap a port of its bridge. The tap goes into `taps` as soon as it is there."""
+    if nic.bridge is None:
+        return UserMode()
+    from tapbridge.linux.tun import open_tap, open_vhost
+
+    vhost = open_vhost(nic.queues) if nic.vhost != "off" else ()
+    if vhost is None and nic.vhost == "on":
+        raise no_vhost()
+    taps.append(open_tap(tap_mac(nic.mac), queues=nic.queues))
+    host.perform(attach_steps(taps[-1].name, nic.bridge, guest, ipv6=_has_ipv6(state)))
+    return TapDescriptors(taps=taps[-1].descriptors, vhost=bool(vhost), vhost_files=vhost or ())
+
+
+def _has_ipv6(state: State) -> bool:
+    return any(switch.stack == "ipv6" for switch in state.sysctls)
+
+
+def _require_no_such_guest(state: State, name: str) -> None:
+    tap = find_tap(state, name)
+    if tap is None:
+        return
+    from tapbridge.guests.procfs import take_census
+
+    pids = sorted({holding.pid for holding in take_census().holdings if holding.link == tap.name})
+    who = f"PID {pids[0]}, " if pids else ""
+    raise Refused(
+        f"a guest {name!r} is running already ({who}tap {tap.name} on {tap.master or 'no bridge'})",
+        hint="end it first, or give this one another name: --name",
+        code="guest-running",
+        subject=name,
+    )
+
+
+def _keep_seed(guest: Guest, host: Host) -> Guest:
+    """Write down what the addresses of this host are made from. Where that fails, the guest starts all the same."""
+    if guest.keep_seed is None:
+        return guest
+    try:
+        os.makedirs(os.path.dirname(guest.keep_seed.path), mode=0o755, exist_ok=True)
+        host.perform((guest.keep_seed,))
+    except (HostError, OSError) as error:
+        finding = Finding(
+            code="seed-not-kept",
+            severity=Severity.WARNING,
+            subject=guest.name,
+            message=f"{guest.keep_seed.path} could not be written ({error}), so the guest's address may change when "
+            "this host gets another NIC",
+        )
+        return replace(guest, findings=(*guest.findings, finding))
+    return guest
+
+
+def _spoken(guest: Guest, words: Sequence[str]) -> tuple[Finding, ...]:
+    """What `-v` tells: the arguments as they are added."""
+    from shlex import join
+
+    finding = Finding(
+        code="attached",
+        severity=Severity.INFO,
+        subject=guest.name,
+        message=f"the guest {guest.name!r} gets: {join(words)}",
+    )
+    return (finding,)
+
+
+def _files(backends: Sequence[Backend]) -> set[int]:
+    """The open files that QEMU inherits."""
+    taps = [backend for backend in backends if isinstance(backend, TapDescriptors)]
+    return {number for tap in taps for number in (*tap.taps, *tap.vhost_files)}
