@@ -219,6 +219,8 @@ class _Restore:
         known = {link.index for link in self._before.links}
         for link in self._draft.state.links:
             if link.index not in known and (link.ours or link.name in self._touched) and link.kind != "tap":
+                # A multipath route of IPv4 would outlive the link, with a dead way.
+                self._draft.do(*(DeleteRoute(route=r) for r in self._draft.state.routes_of(link.name)))
                 self._draft.do(DeleteLink(link=link.name))
 
     def _stop_clients(self) -> None:
