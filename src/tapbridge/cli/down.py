@@ -10,6 +10,7 @@ from tapbridge.cli.result import Result
 from tapbridge.core.guard import guard
 from tapbridge.core.mark import find_marked_uplink, read_mark
 from tapbridge.core.release import find_released, release
+from tapbridge.core.verify import verify_carried
 from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Release
 from tapbridge.model.plan import Plan
@@ -44,7 +45,7 @@ def run(args: Namespace, world: World) -> Result:
             done = Plan(command="down", stages=(), before=state, after=state)
             return carry_out(done, session, _anything, lambda _: "There is no bridge of ours; nothing to do.")
         plan, nic = _plan(args, state)
-        return carry_out(plan, session, lambda now: _released(now, nic), lambda now: _success(now, nic))
+        return carry_out(plan, session, lambda now: _released(plan, now, nic), lambda now: _success(now, nic))
 
 
 def _plan(args: Namespace, state: State) -> tuple[Plan, IfName]:
@@ -69,10 +70,10 @@ def _anything(_: State) -> Verdict:
     return Verdict()
 
 
-def _released(state: State, nic: IfName) -> Verdict:
+def _released(plan: Plan, state: State, nic: IfName) -> Verdict:
     link = state.link(nic)
     if link is not None and link.master is None:
-        return Verdict()
+        return verify_carried(plan.after, state, nic)
     message = f"{nic} is still a port" if link else f"there is no link {nic}"
     return Verdict(findings=(Finding(code="not-released", severity=Severity.ERROR, subject=nic, message=message),))
 

@@ -11,12 +11,13 @@ from tapbridge.core.adopt import adopt
 from tapbridge.core.choose import find_nic
 from tapbridge.core.guard import guard
 from tapbridge.core.release import release
-from tapbridge.core.verify import verify
+from tapbridge.core.verify import verify, verify_carried
 from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.intent import Adopt, Release
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import State
 from tapbridge.model.values import IfName, parse_found_name, parse_new_name
+from tapbridge.model.verdict import Verdict
 
 if TYPE_CHECKING:
     from tapbridge.cli.world import World
@@ -104,7 +105,11 @@ def _adopt(plan: Plan, intent: Adopt, session: Session) -> Result:
             return f"{nic.name} is a port of {nic.master} already; nothing to do."
         return _success(state, intent)
 
-    return carry_out(plan, session, lambda state: verify(intent, state), words)
+    def check(state: State) -> Verdict:
+        asked = verify(intent, state)
+        return asked if not asked.ok else verify_carried(plan.after, state, _final(intent))
+
+    return carry_out(plan, session, check, words)
 
 
 def _success(state: State, intent: Adopt) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tapbridge.core.mark import find_marked_uplink, read_mark
 from tapbridge.model.intent import Adopt
-from tapbridge.model.state import Link, State
+from tapbridge.model.state import PROTO_RA, Link, State
 from tapbridge.model.values import is_link_local
 from tapbridge.model.verdict import Finding, Severity, Verdict
 
@@ -35,6 +35,25 @@ def verify(intent: Adopt, state: State) -> Verdict:
         text = f"{bridge.name} has another Ethernet address than {nic.name}"
         found.append(_wrong("bridge-mac", bridge.name, text, nic.mac, bridge.mac))
     return Verdict(findings=tuple(found))
+
+
+def verify_carried(wanted: State, found: State, link: str) -> Verdict:
+    """Whether the link has every address and every route that it was to have."""
+    addresses = {(a.ip, a.prefix) for a in found.addresses_of(link)}
+    routes = {(r.family, r.table, r.dst) for r in found.routes_of(link)}
+    missing = [
+        _wrong("address-missing", link, f"{a.ip}/{a.prefix} is not on {link}", a.ip, None)
+        for a in wanted.addresses_of(link)
+        if (a.ip, a.prefix) not in addresses and not a.temporary
+    ]
+    missing += [
+        _wrong(
+            "route-missing", link, f"the route to {r.dst} (table {r.table}) does not lead through {link}", r.dst, None
+        )
+        for r in wanted.routes_of(link)
+        if (r.family, r.table, r.dst) not in routes and r.protocol != PROTO_RA
+    ]
+    return Verdict(findings=tuple(missing))
 
 
 def _nic(intent: Adopt, state: State) -> Link | None:

@@ -111,7 +111,11 @@ class SetPort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutAddress:
-    """Add an address, or change its lifetimes, metric and (IPv6) flags. Without `dad` the kernel trusts us."""
+    """Add an address, or change its lifetimes, metric and (IPv6) flags.
+
+    Without `dad` an IPv6 address is put with IFA_F_NODAD, because the host owns it already: the kernel does not probe
+    for a duplicate. With `dad` its flags are those of `address`, and one that is new is probed for.
+    """
 
     address: Address
     dad: bool = False
