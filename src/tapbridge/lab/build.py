@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from tapbridge.lab import namespaces as ns
 from tapbridge.lab import wiring
-from tapbridge.lab.keeper import Keeper, release, start_keeper
+from tapbridge.lab.keeper import start_keeper
 from tapbridge.lab.place import act, batch, environment, prefix, run_in
 from tapbridge.lab.record import Keep, Phase, Record, Shelf
 from tapbridge.lab.remove import NAMED, has_privilege, remove
@@ -90,12 +90,16 @@ def up(spec: Spec, run_dir: Path) -> Lab:
                 return Lab(record=record, shelf=shelf)
             remove(shelf, spec.name)
         _require_programs(spec)
-        named = has_privilege()
-        if named:
+        if has_privilege():
             _refuse_names_in_use(spec)
-        else:
-            _enter_user_namespace()
-        return _make(Record(spec=spec, named=named), shelf)
+            return _make(Record(spec=spec, named=True), shelf)
+        try:
+            ns.enter_user_namespace()
+            return _make(Record(spec=spec, named=False), shelf)
+        except (OSError, HostError) as error:
+            if error.errno not in (errno.EPERM, errno.EACCES, errno.ENOSPC):
+                raise
+            raise _no_user_namespace(str(error)) from error
 
 
 @contextlib.contextmanager
@@ -141,11 +145,13 @@ def live_addresses(record: Record, place: str) -> dict[Family, list[str]]:
 
 def _make(record: Record, shelf: Shelf) -> Lab:
     spec = record.spec
-    shelf.write(record)
-    keepers: list[Keeper] = []
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(remove, shelf, spec.name)
+        shelf.write(record)
+        keepers = []
         for place in spec.places:
             keeper = start_keeper(spec.name, place, wiring.sysctls(spec, place), wiring.files(spec, place))
+            undo.callback(keeper.abandon)
             keepers.append(keeper)
             keep = Keep(pid=keeper.pid, start=keeper.start, netns=os.stat(f"/proc/{keeper.pid}/ns/net").st_ino)
             record = record.with_keep(place, keep)
@@ -157,15 +163,8 @@ def _make(record: Record, shelf: Shelf) -> Lab:
         record = replace(record, phase=Phase.UP)
         shelf.write(record)
         for keeper in keepers:
-            release(keeper)
-    except BaseException as error:
-        for keeper in keepers:
-            with contextlib.suppress(OSError):
-                os.close(keeper.go)
-        remove(shelf, spec.name)
-        if isinstance(error, HostError) and not record.named and error.errno in (errno.EPERM, errno.EACCES):
-            raise _no_user_namespace(error.message) from error
-        raise
+            keeper.release()
+        undo.pop_all()
     return Lab(record=record, shelf=shelf)
 
 
@@ -236,13 +235,6 @@ def _require_programs(spec: Spec) -> None:
             hint=f"sudo apt-get install {' '.join(missing)}",
             code="programs-missing",
         )
-
-
-def _enter_user_namespace() -> None:
-    try:
-        ns.enter_user_namespace()
-    except OSError as error:
-        raise _no_user_namespace(error.strerror or str(error)) from error
 
 
 def _no_user_namespace(reason: str) -> Forbidden:

@@ -11,6 +11,7 @@ before that, the keeper reads an end of file and goes too, and the namespaces wi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -36,6 +37,16 @@ class Keeper:
     pid: int
     start: int
     go: int
+
+    def release(self) -> None:
+        """Tell it that it shall outlive this process."""
+        os.write(self.go, b"go")
+        os.close(self.go)
+
+    def abandon(self) -> None:
+        """Let it go as if this process had died."""
+        with contextlib.suppress(OSError):
+            os.close(self.go)
 
 
 def start_keeper(lab: str, place: str, sysctls: Mapping[str, str], files: Mapping[str, str]) -> Keeper:
@@ -67,12 +78,6 @@ def start_keeper(lab: str, place: str, sysctls: Mapping[str, str], files: Mappin
             hint=_hint(reason),
         )
     return Keeper(pid=int(first), start=start, go=go)
-
-
-def release(keeper: Keeper) -> None:
-    """Tell a keeper that it shall outlive this process."""
-    os.write(keeper.go, b"go")
-    os.close(keeper.go)
 
 
 def _keep(

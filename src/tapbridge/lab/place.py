@@ -51,7 +51,8 @@ def prefix(keep: Keep) -> list[str]:
     words = ["nsenter", f"--target={keep.pid}", "--net", "--mount", "--uts"]
     if os.stat("/proc/self/ns/user").st_ino != os.stat(f"/proc/{keep.pid}/ns/user").st_ino:
         words += ["--user", "--preserve-credentials"]
-    return [*words, "--"]
+    cwd = os.getcwd()
+    return [*words, *(() if cwd.startswith("/run") else (f"--wdns={cwd}",)), "--"]
 
 
 def run_in(

@@ -108,7 +108,14 @@ def dnsmasq(spec: Spec) -> list[str]:
     prefix = int(spec.subnet4.partition("/")[2])
     mask = ".".join(str((0xFFFFFFFF << 32 - prefix >> shift) & 0xFF) for shift in (24, 16, 8, 0))
     argv = [
-        *("dnsmasq", "--conf-file=/dev/null", "--user=root", "--pid-file=/run/dnsmasq.pid", f"--log-facility={LOG}"),
+        *(
+            "dnsmasq",
+            "--conf-file=/dev/null",
+            "--user=root",
+            "--group=",
+            "--pid-file=/run/dnsmasq.pid",
+            f"--log-facility={LOG}",
+        ),
         *("--no-resolv", "--no-hosts", f"--domain={DOMAIN}", "--expand-hosts", f"--local=/{DOMAIN}/"),
         *("--interface=eth*", "--bind-interfaces", "--no-dhcp-interface=eth1"),
         *("--dhcp-authoritative", "--no-ping", "--log-dhcp", f"--dhcp-leasefile={LEASES}"),
