@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,10 +88,14 @@ def _cover() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _shut(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A pure test writes below its tmp_path and nowhere else (.hypothesis is Hypothesis's own)."""
+def _shut(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """A pure test writes below its tmp_path and nowhere else; Hypothesis keeps its examples in .hypothesis."""
     if not any(request.path.is_relative_to(folder) for folder in PURE):
         yield
         return
-    with outside_shut(tmp_path_factory.getbasetemp(), ROOT / ".hypothesis"):
+    temporary = tmp_path_factory.getbasetemp()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with outside_shut(temporary, ROOT / ".hypothesis"):
         yield
