@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from tapbridge.linux import uapi
 from tapbridge.linux.attributes import Malformed, decode_name, walk
 
 DUMP_ATTEMPTS: Final = 5
@@ -22,12 +23,6 @@ _HEADER: Final = struct.Struct("=IHHII")  # struct nlmsghdr: size, kind, flags, 
 _ERROR: Final = struct.Struct("=i16x")  # struct nlmsgerr: a negative errno, the header of the request
 _ERRNO: Final = struct.Struct("=i")
 _TIMEVAL: Final = struct.Struct("@ll")
-_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300  # NLM_F_*
-_INTERRUPTED: Final = 0x10  # NLM_F_DUMP_INTR
-_EXPLAINED: Final = 0x200  # NLM_F_ACK_TLVS
-_NLMSG_ERROR, _NLMSG_DONE = _ENDS = 2, 3
-_NETLINK_ROUTE, _SOL_NETLINK = 0, 270
-_CAP_ACK, _EXT_ACK, _STRICT = 10, 11, 12  # NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _BUFFER_BYTES: Final = 4 << 20
 _RECEIVE_BYTES: Final = 64 << 10  # a message of a dump has 32 KiB at most
@@ -62,7 +57,7 @@ def decode_refusal(flags: int, body: bytes) -> OSError | None:
     """What an answer says: None for done, else the errno and the kernel's own sentence. Raises Malformed."""
     try:
         code = -_ERRNO.unpack_from(body)[0]
-        words = walk(body, _ERROR.size).get(1) if flags & _EXPLAINED else None  # NLMSGERR_ATTR_MSG
+        words = walk(body, _ERROR.size).get(uapi.NLMSGERR_ATTR_MSG) if flags & uapi.NLM_F_ACK_TLVS else None
     except struct.error as error:
         raise Malformed(f"an answer of {len(body)} bytes") from error
     if code == 0:
@@ -77,10 +72,10 @@ class Channel:
     """
 
     def __init__(self, groups: int = 0) -> None:
-        self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_ROUTE)
-        for option in (_CAP_ACK, _EXT_ACK, _STRICT):
+        self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, uapi.NETLINK_ROUTE)
+        for option in (uapi.NETLINK_CAP_ACK, uapi.NETLINK_EXT_ACK, uapi.NETLINK_GET_STRICT_CHK):
             with suppress(OSError):  # the youngest is of Linux 4.20
-                self.socket.setsockopt(_SOL_NETLINK, option, 1)
+                self.socket.setsockopt(uapi.SOL_NETLINK, option, 1)
         for option in (_SO_SNDBUFFORCE, _SO_RCVBUFFORCE):
             with suppress(PermissionError):  # in a user namespace the system's own limits hold
                 self.socket.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
@@ -97,10 +92,10 @@ class Channel:
         """The bodies of a whole dump; one that the kernel interrupted is begun again."""
         for _ in range(DUMP_ATTEMPTS):
             bodies, interrupted = [], 0
-            for number, flags, content in self._exchange([Request(kind, _DUMP, body)]):
-                interrupted |= flags & _INTERRUPTED
-                if number in _ENDS:
-                    refusal = decode_refusal(flags if number == _NLMSG_ERROR else 0, content)
+            for number, flags, content in self._exchange([Request(kind, uapi.NLM_F_DUMP, body)]):
+                interrupted |= flags & uapi.NLM_F_DUMP_INTR
+                if number in (uapi.NLMSG_DONE, uapi.NLMSG_ERROR):
+                    refusal = decode_refusal(flags if number == uapi.NLMSG_ERROR else 0, content)
                     if refusal is not None:
                         raise refusal
                     break
@@ -112,7 +107,7 @@ class Channel:
     def ask(self, kind: int, body: bytes) -> bytes:
         """The body of the one answer to a question."""
         number, flags, content = next(self._exchange([Request(kind, 0, body)]))
-        refusal = decode_refusal(flags, content) if number == _NLMSG_ERROR else None
+        refusal = decode_refusal(flags, content) if number == uapi.NLMSG_ERROR else None
         if refusal is not None:
             raise refusal
         return content
@@ -135,7 +130,7 @@ class Channel:
 
     def _carry_out_part(self, requests: list[Request]) -> list[OSError | None]:
         ends: list[OSError | None] = []
-        answers = self._exchange([Request(r.kind, r.flags | _ACK, r.body) for r in requests])
+        answers = self._exchange([Request(r.kind, r.flags | uapi.NLM_F_ACK, r.body) for r in requests])
         for request, (_, flags, content) in zip(requests, answers, strict=False):
             refusal = decode_refusal(flags, content)
             ends.append(None if refusal is None or refusal.errno in request.forgiven else refusal)
@@ -148,7 +143,7 @@ class Channel:
         for request in requests:
             self._sequence += 1
             size = _HEADER.size + len(request.body)
-            flags = request.flags | _REQUEST
+            flags = request.flags | uapi.NLM_F_REQUEST
             datagram += _HEADER.pack(size, request.kind, flags, self._sequence, self._port)
             datagram += request.body + bytes(-size % 4)
         self.socket.sendto(datagram, (0, 0))

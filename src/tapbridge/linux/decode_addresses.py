@@ -1,7 +1,4 @@
-"""RTM_NEWADDR and RTM_NEWNEIGH: addresses, neighbours, and the entries of bridges' forwarding databases. Pure.
-
-Numbers are those of include/uapi/linux/if_addr.h and neighbour.h.
-"""
+"""RTM_NEWADDR and RTM_NEWNEIGH: addresses, neighbours, and the entries of bridges' forwarding databases. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +6,17 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from tapbridge.linux.attributes import U32, UnknownLink, careful, decode_ip, decode_mac, decode_name, walk
+from tapbridge.linux import uapi
+from tapbridge.linux.attributes import (
+    UnknownLink,
+    careful,
+    decode_ip,
+    decode_mac,
+    decode_name,
+    decode_u8,
+    decode_u32,
+    walk,
+)
 from tapbridge.model.state import (
     DADFAILED,
     DEPRECATED,
@@ -26,24 +33,23 @@ from tapbridge.model.state import (
 )
 from tapbridge.model.values import Family, IfName
 
-_ADDRESS: Final = struct.Struct("=BBBBi")  # struct ifaddrmsg: family, prefix, flags, scope, index
-_NEIGHBOUR: Final = struct.Struct("=B3xiHBB")  # struct ndmsg: family, index, state, flags, type
-_LIFETIMES: Final = struct.Struct("=II")  # struct ifa_cacheinfo begins with: preferred, valid
-_FOREVER: Final = 0xFFFFFFFF
+ADDRESS: Final = struct.Struct("=BBBBi")  # struct ifaddrmsg: family, prefix, flags, scope, index
+NEIGHBOUR: Final = struct.Struct("=B3xiHBB")  # struct ndmsg: family, index, state, flags, type
+_LIFETIMES: Final = struct.Struct("=II8x")  # struct ifa_cacheinfo: preferred, valid, two times
+FAMILIES: Final[dict[int, Family]] = {uapi.AF_INET: 4, uapi.AF_INET6: 6}
+_FOREVER: Final = uapi.INFINITY_LIFE_TIME
+_FOREVER_BOTH: Final = _LIFETIMES.pack(_FOREVER, _FOREVER)
 _FLAGS: Final = (
     SECONDARY | NODAD | DADFAILED | DEPRECATED | TENTATIVE | PERMANENT | MANAGETEMPADDR | NOPREFIXROUTE | STABLE_PRIVACY
 )
-_NOARP: Final = 0x40  # NUD_NOARP
-_PERMANENT: Final = 0x80  # NUD_PERMANENT
-FAMILIES: Final[dict[int, Family]] = {2: 4, 10: 6}
 
 
 def named(names: Mapping[int, IfName], index: int) -> IfName:
     """The name of a link. Raises UnknownLink."""
-    name = names.get(index)
-    if name is None:
-        raise UnknownLink(f"link {index} came while the host was read")
-    return name
+    try:
+        return names[index]
+    except KeyError:
+        raise UnknownLink(f"link {index} came while the host was read") from None
 
 
 @careful
@@ -51,14 +57,14 @@ def decode_addresses(bodies: Iterable[bytes], names: Mapping[int, IfName]) -> tu
     """The addresses of a dump in its order. Raises Malformed, UnknownLink."""
     addresses = []
     for body in bodies:
-        number, prefix, flags, scope, index = _ADDRESS.unpack_from(body)
+        number, prefix, flags, scope, index = ADDRESS.unpack_from(body)
         family = FAMILIES.get(number)
         if family is None:
             continue
-        found = walk(body, _ADDRESS.size)
-        local = found.get(2) or found[1]  # IFA_LOCAL, else IFA_ADDRESS
-        other = found.get(1, local)
-        preferred, valid = _LIFETIMES.unpack_from(found[6]) if 6 in found else (_FOREVER, _FOREVER)
+        found = walk(body, ADDRESS.size)
+        other = found[uapi.IFA_ADDRESS]
+        local = found.get(uapi.IFA_LOCAL, other)
+        preferred, valid = _LIFETIMES.unpack(found.get(uapi.IFA_CACHEINFO, _FOREVER_BOTH))
         addresses.append(
             Address(
                 link=named(names, index),
@@ -66,14 +72,14 @@ def decode_addresses(bodies: Iterable[bytes], names: Mapping[int, IfName]) -> tu
                 ip=decode_ip(local),
                 prefix=prefix,
                 peer=decode_ip(other) if other != local else None,
-                broadcast=decode_ip(found[4]) if 4 in found else None,
-                label=decode_name(found[3]) if 3 in found else None,
+                broadcast=decode_ip(found[uapi.IFA_BROADCAST]) if uapi.IFA_BROADCAST in found else None,
+                label=decode_name(found[uapi.IFA_LABEL]) if uapi.IFA_LABEL in found else None,
                 scope=scope,
-                flags=(U32.unpack(found[8])[0] if 8 in found else flags) & _FLAGS,
+                flags=decode_u32(found.get(uapi.IFA_FLAGS), flags) & _FLAGS,
                 valid_lft=None if valid == _FOREVER else valid,
                 preferred_lft=None if preferred == _FOREVER else preferred,
-                metric=U32.unpack(found[9])[0] if 9 in found else 0,
-                proto=found[11][0] if 11 in found else 0,
+                metric=decode_u32(found.get(uapi.IFA_RT_PRIORITY)),
+                proto=decode_u8(found.get(uapi.IFA_PROTO)),
             )
         )
     return tuple(addresses)
@@ -84,21 +90,21 @@ def decode_neighbours(bodies: Iterable[bytes], names: Mapping[int, IfName]) -> t
     """The neighbours of a dump but what the kernel makes for itself. Raises Malformed, UnknownLink."""
     neighbours = []
     for body in bodies:
-        number, index, state, flags, _ = _NEIGHBOUR.unpack_from(body)
+        number, index, state, flags, _ = NEIGHBOUR.unpack_from(body)
         family = FAMILIES.get(number)
-        found = walk(body, _NEIGHBOUR.size)
-        if family is None or 1 not in found or _is_the_kernels_own(state, flags, found.get(2, b"")):
+        found = walk(body, NEIGHBOUR.size)
+        mac = found.get(uapi.NDA_LLADDR, b"")
+        if family is None or uapi.NDA_DST not in found or _is_the_kernels_own(state, flags, mac):
             continue
-        extended = U32.unpack(found[15])[0] if 15 in found else 0  # NDA_FLAGS_EXT
         neighbours.append(
             Neighbour(
                 link=named(names, index),
                 family=family,
-                ip=decode_ip(found[1]),
-                mac=decode_mac(found.get(2)),
+                ip=decode_ip(found[uapi.NDA_DST]),
+                mac=decode_mac(mac),
                 state=state,
-                flags=flags | extended << 8,
-                protocol=found[12][0] if 12 in found else 0,
+                flags=flags | decode_u32(found.get(uapi.NDA_FLAGS_EXT)) << 8,
+                protocol=decode_u8(found.get(uapi.NDA_PROTOCOL)),
             )
         )
     return tuple(neighbours)
@@ -106,9 +112,9 @@ def decode_neighbours(bodies: Iterable[bytes], names: Mapping[int, IfName]) -> t
 
 def _is_the_kernels_own(state: int, flags: int, mac: bytes) -> bool:
     """Entries that are there because somebody sent: of multicast and broadcast, of links without ARP, or empty."""
-    if flags & 0x08:  # NTF_PROXY
+    if flags & uapi.NTF_PROXY:
         return False
-    return state == 0 or (bool(state & _NOARP) and (not any(mac) or bool(mac[0] & 1)))
+    return state == 0 or (bool(state & uapi.NUD_NOARP) and (not any(mac) or bool(mac[0] & 1)))
 
 
 @careful
@@ -116,18 +122,18 @@ def decode_forwarding(bodies: Iterable[bytes], names: Mapping[int, IfName]) -> t
     """What bridges know of a dump of AF_BRIDGE; what cards filter for themselves has no master. Raises the same."""
     entries = []
     for body in bodies:
-        _, index, state, _, _ = _NEIGHBOUR.unpack_from(body)
-        found = walk(body, _NEIGHBOUR.size)
-        mac = decode_mac(found.get(2))
-        if 9 not in found or mac is None:
+        _, index, state, _, _ = NEIGHBOUR.unpack_from(body)
+        found = walk(body, NEIGHBOUR.size)
+        mac = decode_mac(found.get(uapi.NDA_LLADDR))
+        if uapi.NDA_MASTER not in found or mac is None:
             continue
         entries.append(
             ForwardingEntry(
-                bridge=named(names, U32.unpack(found[9])[0]),
+                bridge=named(names, decode_u32(found[uapi.NDA_MASTER])),
                 port=named(names, index),
                 mac=mac,
-                local=bool(state & _PERMANENT),
-                static=bool(state & _NOARP),
+                local=bool(state & uapi.NUD_PERMANENT),
+                static=bool(state & uapi.NUD_NOARP),
             )
         )
     return tuple(dict.fromkeys(entries))  # a VLAN-aware bridge tells an entry once per VLAN

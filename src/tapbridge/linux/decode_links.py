@@ -1,7 +1,4 @@
-"""RTM_NEWLINK: links, and the per-link switches that travel in the same message. Pure.
-
-Numbers are those of include/uapi/linux/if_link.h.
-"""
+"""RTM_NEWLINK: links, and the per-link switches that travel in the same message. Pure."""
 
 from __future__ import annotations
 
@@ -9,16 +6,23 @@ import struct
 from collections.abc import Iterable
 from typing import Final
 
-from tapbridge.linux.attributes import U32, Malformed, careful, decode_ip, decode_mac, decode_name, walk, walk_each
+from tapbridge.linux import uapi
+from tapbridge.linux.attributes import (
+    Malformed,
+    careful,
+    decode_ip,
+    decode_mac,
+    decode_name,
+    decode_u8,
+    decode_u32,
+    walk,
+    walk_each,
+)
 from tapbridge.linux.switches import IPV4_SWITCHES, IPV6_SWITCHES
 from tapbridge.model.state import Bridge, Link, Port, Sysctl, Tap
 from tapbridge.model.values import IfName
 
-_LINK: Final = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
-_ETHERNET: Final = 1  # ARPHRD_ETHER
-_LOOPBACK: Final = 772  # ARPHRD_LOOPBACK
-_UP: Final = 0x1  # IFF_UP
-_LOWER_UP: Final = 0x10000  # IFF_LOWER_UP
+LINK: Final = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
 _OPERSTATES: Final = ("unknown", "notpresent", "down", "lowerlayerdown", "testing", "dormant", "up")
 _NOBODY: Final = 0xFFFFFFFF  # IFLA_TUN_OWNER of a tap without one
 _Attributes = dict[int, bytes]
@@ -31,24 +35,28 @@ def decode_links(bodies: Iterable[bytes]) -> tuple[Link, ...]:
     names: dict[int, IfName] = {}
     kinds: dict[int, str] = {}
     for body in bodies:
-        _, hardware, index, flags, _ = _LINK.unpack_from(body)
-        found = walk(body, _LINK.size)
-        kind = walk(found.get(18, b""))  # IFLA_LINKINFO
-        if 3 not in found:
+        _, hardware, index, flags, _ = LINK.unpack_from(body)
+        found = walk(body, LINK.size)
+        if uapi.IFLA_IFNAME not in found:
             raise Malformed(f"link {index} has no name")
-        names[index] = decode_name(found[3])
-        kinds[index] = _kind(kind, hardware)
-        rows.append((index, hardware, flags, found, kind))
+        names[index] = decode_name(found[uapi.IFLA_IFNAME])
+        special = walk(found.get(uapi.IFLA_LINKINFO, b""))
+        kinds[index] = _kind(special, hardware)
+        rows.append((index, hardware, flags, found, special))
     return tuple(_link(names, kinds, *row) for row in rows)
 
 
-def _kind(kind: _Attributes, hardware: int) -> str:
-    if hardware == _LOOPBACK:
+def _kind(special: _Attributes, hardware: int) -> str:
+    if hardware == uapi.ARPHRD_LOOPBACK:
         return "loopback"
-    word = str(decode_name(kind.get(1, b"")))  # IFLA_INFO_KIND
-    if word == "tun" and walk(kind.get(2, b"")).get(3) == b"\x02":  # IFLA_TUN_TYPE is IFF_TAP
+    word = str(decode_name(special.get(uapi.IFLA_INFO_KIND, b"")))
+    if word == "tun" and decode_u8(_options(special).get(uapi.IFLA_TUN_TYPE)) == uapi.IFF_TAP:
         return "tap"
     return word
+
+
+def _options(special: _Attributes) -> _Attributes:
+    return walk(special.get(uapi.IFLA_INFO_DATA, b""))
 
 
 def _link(
@@ -58,72 +66,68 @@ def _link(
     hardware: int,
     flags: int,
     found: _Attributes,
-    kind: _Attributes,
+    special: _Attributes,
 ) -> Link:
-    master = U32.unpack(found[10])[0] if 10 in found else 0
-    parent = U32.unpack(found[5])[0] if 5 in found and 37 not in found else 0  # IFLA_LINK_NETNSID: it is elsewhere
-    mode, token = _address_generation(found)
-    operstate = found[16][0] if 16 in found else 0
-    word = kinds[index]
+    master = decode_u32(found.get(uapi.IFLA_MASTER))
+    parent = 0 if uapi.IFLA_LINK_NETNSID in found else decode_u32(found.get(uapi.IFLA_LINK))
+    operstate = decode_u8(found.get(uapi.IFLA_OPERSTATE))
+    ipv6 = walk(walk(found.get(uapi.IFLA_AF_SPEC, b"")).get(uapi.AF_INET6, b""))
+    token = ipv6.get(uapi.IFLA_INET6_TOKEN, b"")
+    is_port = special.get(uapi.IFLA_INFO_SLAVE_KIND) == b"bridge\0"
+    kind = kinds[index]
     return Link(
         index=index,
         name=names[index],
-        kind=word,
-        mac=decode_mac(found.get(1)),
-        permanent_mac=decode_mac(found.get(54)),
-        mtu=U32.unpack(found[4])[0],
-        up=bool(flags & _UP),
-        carrier=bool(flags & _LOWER_UP),
+        kind=kind,
+        mac=decode_mac(found.get(uapi.IFLA_ADDRESS)),
+        permanent_mac=decode_mac(found.get(uapi.IFLA_PERM_ADDRESS)),
+        mtu=decode_u32(found[uapi.IFLA_MTU]),
+        up=bool(flags & uapi.IFF_UP),
+        carrier=bool(flags & uapi.IFF_LOWER_UP),
         operstate=_OPERSTATES[operstate] if operstate < len(_OPERSTATES) else str(operstate),
         master=names.get(master),
         master_kind=kinds.get(master),
         parent=names.get(parent),
-        altnames=tuple(decode_name(name) for number, name in walk_each(found.get(52, b"")) if number == 53),
-        alias=str(decode_name(found[20])) if 20 in found else None,
-        addr_gen_mode=mode,
-        token=token,
-        ethernet=hardware == _ETHERNET,
-        bridge=_bridge(walk(kind.get(2, b""))) if word == "bridge" else None,
-        port=_port(walk(kind.get(5, b""))) if kind.get(4) == b"bridge\0" else None,
-        tap=_tap(walk(kind.get(2, b""))) if word == "tap" else None,
+        altnames=tuple(decode_name(name) for _, name in walk_each(found.get(uapi.IFLA_PROP_LIST, b""))),
+        alias=decode_name(found[uapi.IFLA_IFALIAS]) if uapi.IFLA_IFALIAS in found else None,
+        addr_gen_mode=decode_u8(ipv6.get(uapi.IFLA_INET6_ADDR_GEN_MODE)),
+        token=decode_ip(token) if any(token) else None,
+        ethernet=hardware == uapi.ARPHRD_ETHER,
+        bridge=_bridge(_options(special)) if kind == "bridge" else None,
+        port=_port(walk(special.get(uapi.IFLA_INFO_SLAVE_DATA, b""))) if is_port else None,
+        tap=_tap(_options(special)) if kind == "tap" else None,
     )
-
-
-def _address_generation(found: _Attributes) -> tuple[int, str | None]:
-    ipv6 = walk(walk(found.get(26, b"")).get(10, b""))  # IFLA_AF_SPEC, AF_INET6
-    token = ipv6.get(7, b"")  # IFLA_INET6_TOKEN
-    return (ipv6[8][0] if 8 in ipv6 else 0), (decode_ip(token) if any(token) else None)
 
 
 def _bridge(found: _Attributes) -> Bridge:
     return Bridge(
-        stp=any(found.get(5, b"")),
-        forward_delay=U32.unpack(found[1])[0],
-        mcast_snooping=any(found.get(23, b"")),
-        vlan_filtering=any(found.get(7, b"")),
+        stp=any(found.get(uapi.IFLA_BR_STP_STATE, b"")),
+        forward_delay=decode_u32(found[uapi.IFLA_BR_FORWARD_DELAY]),
+        mcast_snooping=any(found.get(uapi.IFLA_BR_MCAST_SNOOPING, b"")),
+        vlan_filtering=any(found.get(uapi.IFLA_BR_VLAN_FILTERING, b"")),
     )
 
 
 def _port(found: _Attributes) -> Port:
     return Port(
-        state=found[1][0],
-        learning=any(found.get(8, b"")),
-        flood=any(found.get(9, b"")),
-        isolated=any(found.get(33, b"")),
-        locked=any(found.get(39, b"")),
-        hairpin=any(found.get(4, b"")),
+        state=found[uapi.IFLA_BRPORT_STATE][0],
+        learning=any(found.get(uapi.IFLA_BRPORT_LEARNING, b"")),
+        flood=any(found.get(uapi.IFLA_BRPORT_UNICAST_FLOOD, b"")),
+        isolated=any(found.get(uapi.IFLA_BRPORT_ISOLATED, b"")),
+        locked=any(found.get(uapi.IFLA_BRPORT_LOCKED, b"")),
+        hairpin=any(found.get(uapi.IFLA_BRPORT_MODE, b"")),
     )
 
 
 def _tap(found: _Attributes) -> Tap:
-    owner = U32.unpack(found[1])[0] if 1 in found else _NOBODY
-    group = U32.unpack(found[2])[0] if 2 in found else _NOBODY
+    owner = decode_u32(found.get(uapi.IFLA_TUN_OWNER), _NOBODY)
+    group = decode_u32(found.get(uapi.IFLA_TUN_GROUP), _NOBODY)
     return Tap(
         owner=None if owner == _NOBODY else owner,
         group=None if group == _NOBODY else group,
-        persist=any(found.get(6, b"")),
-        multi_queue=any(found.get(7, b"")),
-        vnet_hdr=any(found.get(5, b"")),
+        persist=any(found.get(uapi.IFLA_TUN_PERSIST, b"")),
+        multi_queue=any(found.get(uapi.IFLA_TUN_MULTI_QUEUE, b"")),
+        vnet_hdr=any(found.get(uapi.IFLA_TUN_VNET_HDR, b"")),
     )
 
 
@@ -132,19 +136,16 @@ def decode_sysctls(bodies: Iterable[bytes]) -> tuple[Sysctl, ...]:
     """The switches of every link of a dump but guests' taps, which no plan moves. Raises Malformed."""
     switches: list[Sysctl] = []
     for body in bodies:
-        found = walk(body, _LINK.size)
-        _, hardware, *_ = _LINK.unpack_from(body)
-        if 10 in found and _kind(walk(found.get(18, b"")), hardware) == "tap":
+        found = walk(body, LINK.size)
+        kind = _kind(walk(found.get(uapi.IFLA_LINKINFO, b"")), LINK.unpack_from(body)[1])
+        if kind == "tap" and uapi.IFLA_MASTER in found:
             continue
-        link = decode_name(found[3])
-        stacks = walk(found.get(26, b""))  # IFLA_AF_SPEC
-        ipv4 = walk(stacks.get(2, b"")).get(1, b"")  # AF_INET, IFLA_INET_CONF
-        ipv6 = walk(stacks.get(10, b"")).get(2, b"")  # AF_INET6, IFLA_INET6_CONF
+        link = decode_name(found[uapi.IFLA_IFNAME])
+        stacks = walk(found.get(uapi.IFLA_AF_SPEC, b""))
+        ipv4 = walk(stacks.get(uapi.AF_INET, b"")).get(uapi.IFLA_INET_CONF, b"")
+        ipv6 = walk(stacks.get(uapi.AF_INET6, b"")).get(uapi.IFLA_INET6_CONF, b"")
         for stack, table, values in (("ipv4", IPV4_SWITCHES, ipv4), ("ipv6", IPV6_SWITCHES, ipv6)):
             numbers = struct.unpack(f"={len(values) // 4}i", values)
-            switches += [
-                Sysctl(link=link, stack=stack, name=name, value=numbers[place])
-                for name, place in table.items()
-                if place < len(numbers)
-            ]
+            known = [(name, numbers[place]) for name, place in table.items() if place < len(numbers)]
+            switches += [Sysctl(link=link, stack=stack, name=name, value=value) for name, value in known]
     return tuple(switches)

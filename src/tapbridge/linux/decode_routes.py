@@ -1,7 +1,4 @@
-"""RTM_NEWROUTE and RTM_NEWRULE: routes and policy routing rules. Pure.
-
-Numbers are those of include/uapi/linux/rtnetlink.h and fib_rules.h.
-"""
+"""RTM_NEWROUTE and RTM_NEWRULE: routes and policy routing rules. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +6,8 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from tapbridge.linux.attributes import U16, U32, Malformed, careful, decode_ip, decode_name, walk, walk_each
+from tapbridge.linux import uapi
+from tapbridge.linux.attributes import U16, Malformed, careful, decode_ip, decode_name, decode_u8, decode_u32, walk
 from tapbridge.linux.decode_addresses import FAMILIES, named
 from tapbridge.model.state import PROTO_KERNEL, TABLE_LOCAL, Nexthop, Route, Rule
 from tapbridge.model.values import Family, IfName
@@ -32,14 +30,14 @@ TYPES: Final = (  # RTN_*
     "xresolve",
 )
 ACTIONS: Final = {1: "lookup", 2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}  # FR_ACT_*
-ONLINK: Final = 0x04  # RTNH_F_ONLINK
-INVERT: Final = 0x02  # FIB_RULE_INVERT
-CONGESTION: Final = 16  # RTAX_CC_ALGO, the one metric that is a word
-_CLONED: Final = 0x200  # RTM_F_CLONED
 _ENCAPS: Final = ("none", "mpls", "ip", "ila", "ip6", "seg6", "bpf", "seg6local", "rpl", "ioam6", "xfrm")
-_HZ: Final = 100  # USER_HZ, of rta_cacheinfo.rta_expires
-_EXPIRES: Final = struct.Struct("=8xi")
-_NONE: Final = b"\xff\xff\xff\xff"  # FRA_SUPPRESS_PREFIXLEN of a rule without one
+_USER_HZ: Final = 100
+_EXPIRES: Final = struct.Struct("=8xi20x")  # struct rta_cacheinfo
+_NO_PREFIX: Final = b"\xff\xff\xff\xff"  # FRA_SUPPRESS_PREFIXLEN of a rule without one
+_SELECTORS: Final = {
+    uapi.FRA_DST, uapi.FRA_SRC, uapi.FRA_IIFNAME, uapi.FRA_OIFNAME, uapi.FRA_PRIORITY, uapi.FRA_TABLE,
+    uapi.FRA_FWMARK, uapi.FRA_FWMASK, uapi.FRA_PROTOCOL, uapi.FRA_PAD,
+}  # fmt: skip
 _Attributes = dict[int, bytes]
 
 
@@ -57,7 +55,7 @@ def decode_routes(bodies: Iterable[bytes], names: Mapping[int, IfName]) -> tuple
     routes = []
     for body in bodies:
         number, *_, flags = ROUTE.unpack_from(body)
-        if number in FAMILIES and not flags & _CLONED:
+        if number in FAMILIES and not flags & uapi.RTM_F_CLONED:
             route = _route(body, FAMILIES[number], names)
             if not is_derived(route):
                 routes.append(route)
@@ -68,33 +66,36 @@ def _route(body: bytes, family: Family, names: Mapping[int, IfName]) -> Route:
     _, dst_bits, src_bits, tos, table, protocol, scope, kind, flags = ROUTE.unpack_from(body)
     found = walk(body, ROUTE.size)
     nowhere = "0.0.0.0" if family == 4 else "::"
-    source = decode_ip(found[2]) if 2 in found else nowhere
     return Route(
         family=family,
-        dst=f"{decode_ip(found[1]) if 1 in found else nowhere}/{dst_bits}",
-        table=U32.unpack(found[15])[0] if 15 in found else table,
+        dst=f"{_ip(found, uapi.RTA_DST) or nowhere}/{dst_bits}",
+        table=decode_u32(found.get(uapi.RTA_TABLE), table),
         type=TYPES[kind] if kind < len(TYPES) else str(kind),
         tos=tos,
         scope=scope,
         protocol=protocol,
-        metric=U32.unpack(found[6])[0] if 6 in found else 0,
-        prefsrc=decode_ip(found[7]) if 7 in found else None,
-        src=f"{source}/{src_bits}" if src_bits else None,
+        metric=decode_u32(found.get(uapi.RTA_PRIORITY)),
+        prefsrc=_ip(found, uapi.RTA_PREFSRC),
+        src=f"{_ip(found, uapi.RTA_SRC) or nowhere}/{src_bits}" if src_bits else None,
         nexthops=_hops(found, flags, names),
-        metrics=_metrics(found.get(8, b"")),
-        pref=found[20][0] if 20 in found else 0,
-        expires=_expires(found.get(12)),
-        realm=U32.unpack(found[11])[0] if 11 in found else 0,
-        nexthop_object=U32.unpack(found[30])[0] if 30 in found else 0,
+        metrics=_metrics(found.get(uapi.RTA_METRICS, b"")),
+        pref=decode_u8(found.get(uapi.RTA_PREF)),
+        expires=_expires(found.get(uapi.RTA_CACHEINFO)),
+        realm=decode_u32(found.get(uapi.RTA_FLOW)),
+        nexthop_object=decode_u32(found.get(uapi.RTA_NH_ID)),
     )
 
 
+def _ip(found: _Attributes, number: int) -> str | None:
+    return decode_ip(found[number]) if number in found else None
+
+
 def _hops(found: _Attributes, flags: int, names: Mapping[int, IfName]) -> tuple[Nexthop, ...]:
-    ways = found.get(9)  # RTA_MULTIPATH
+    ways = found.get(uapi.RTA_MULTIPATH)
     if ways is None:
-        if 4 not in found and 5 not in found and 18 not in found:
+        if not found.keys() & {uapi.RTA_OIF, uapi.RTA_GATEWAY, uapi.RTA_VIA}:
             return ()
-        return (_hop(found, U32.unpack(found[4])[0] if 4 in found else 0, flags, 1, names),)
+        return (_hop(found, decode_u32(found.get(uapi.RTA_OIF)), flags, 1, names),)
     hops = []
     while len(ways) >= HOP.size:
         size, flags, weight, index = HOP.unpack_from(ways)
@@ -106,27 +107,27 @@ def _hops(found: _Attributes, flags: int, names: Mapping[int, IfName]) -> tuple[
 
 
 def _hop(found: _Attributes, index: int, flags: int, weight: int, names: Mapping[int, IfName]) -> Nexthop:
-    gateway = found.get(5) or found.get(18, b"")[2:]  # RTA_GATEWAY, or RTA_VIA behind its family
-    encap = U16.unpack(found[21])[0] if 21 in found else None
+    gateway = found.get(uapi.RTA_GATEWAY) or found.get(uapi.RTA_VIA, b"")[2:]  # struct rtvia begins with the family
+    encap = U16.unpack(found[uapi.RTA_ENCAP_TYPE])[0] if uapi.RTA_ENCAP_TYPE in found else None
     return Nexthop(
         link=named(names, index) if index else None,
         gateway=decode_ip(gateway) if gateway else None,
         weight=weight,
-        onlink=bool(flags & ONLINK),
+        onlink=bool(flags & uapi.RTNH_F_ONLINK),
         encap=None if encap is None else _ENCAPS[encap] if encap < len(_ENCAPS) else str(encap),
     )
 
 
 def _metrics(nested: bytes) -> tuple[tuple[int, int | str], ...]:
     return tuple(
-        (number, str(decode_name(value)) if number == CONGESTION else U32.unpack(value)[0])
-        for number, value in walk_each(nested)
+        (number, decode_name(value) if number == uapi.RTAX_CC_ALGO else decode_u32(value))
+        for number, value in walk(nested).items()
     )
 
 
 def _expires(cache: bytes | None) -> int | None:
     ticks = _EXPIRES.unpack_from(cache)[0] if cache else 0
-    return max(ticks // _HZ, 1) if ticks > 0 else None
+    return max(ticks // _USER_HZ, 1) if ticks > 0 else None
 
 
 @careful
@@ -138,22 +139,22 @@ def decode_rules(bodies: Iterable[bytes]) -> tuple[Rule, ...]:
 def _rule(body: bytes) -> Rule:
     number, dst_bits, src_bits, tos, table, _, _, action, flags = RULE.unpack_from(body)
     found = walk(body, RULE.size)
-    if found.get(14) == _NONE:
-        del found[14]
-    known = {1, 2, 3, 6, 10, 15, 16, 17, 18, 21}
+    if found.get(uapi.FRA_SUPPRESS_PREFIXLEN) == _NO_PREFIX:
+        del found[uapi.FRA_SUPPRESS_PREFIXLEN]
+    src, dst = _ip(found, uapi.FRA_SRC), _ip(found, uapi.FRA_DST)
     return Rule(
         family=FAMILIES[number],
-        priority=U32.unpack(found[6])[0] if 6 in found else 0,
-        table=U32.unpack(found[15])[0] if 15 in found else table,
+        priority=decode_u32(found.get(uapi.FRA_PRIORITY)),
+        table=decode_u32(found.get(uapi.FRA_TABLE), table),
         action=ACTIONS.get(action, str(action)),
-        src=f"{decode_ip(found[2])}/{src_bits}" if 2 in found else None,
-        dst=f"{decode_ip(found[1])}/{dst_bits}" if 1 in found else None,
-        iif=decode_name(found[3]) if 3 in found else None,
-        oif=decode_name(found[17]) if 17 in found else None,
-        fwmark=U32.unpack(found[10])[0] if 10 in found else None,
-        fwmask=U32.unpack(found[16])[0] if 16 in found else None,
+        src=f"{src}/{src_bits}" if src else None,
+        dst=f"{dst}/{dst_bits}" if dst else None,
+        iif=decode_name(found[uapi.FRA_IIFNAME]) if uapi.FRA_IIFNAME in found else None,
+        oif=decode_name(found[uapi.FRA_OIFNAME]) if uapi.FRA_OIFNAME in found else None,
+        fwmark=decode_u32(found[uapi.FRA_FWMARK]) if uapi.FRA_FWMARK in found else None,
+        fwmask=decode_u32(found[uapi.FRA_FWMASK]) if uapi.FRA_FWMASK in found else None,
         tos=tos,
-        invert=bool(flags & INVERT),
-        protocol=found[21][0] if 21 in found else 0,
-        rest=tuple(sorted((number, value.hex()) for number, value in found.items() if number not in known)),
+        invert=bool(flags & uapi.FIB_RULE_INVERT),
+        protocol=decode_u8(found.get(uapi.FRA_PROTOCOL)),
+        rest=tuple(sorted((number, value.hex()) for number, value in found.items() if number not in _SELECTORS)),
     )

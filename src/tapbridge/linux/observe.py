@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from tapbridge.linux.attributes import UnknownLink, encode_name, pack, pack_u32
+from tapbridge.linux import uapi
+from tapbridge.linux.attributes import UnknownLink, encode_ip, pack_name, pack_u32
 from tapbridge.linux.channel import DUMP_ATTEMPTS, Channel
-from tapbridge.linux.decode_addresses import decode_addresses, decode_forwarding, decode_neighbours
+from tapbridge.linux.decode_addresses import NEIGHBOUR, decode_addresses, decode_forwarding, decode_neighbours
 from tapbridge.linux.decode_links import decode_links, decode_sysctls
 from tapbridge.linux.decode_routes import decode_routes, decode_rules
 from tapbridge.linux.sysctls import read_sysctls
 from tapbridge.linux.wireless import find_wireless
-from tapbridge.model.state import Link, Route, Rule, Scope, State
+from tapbridge.model.state import Link, Rule, Scope, State
 from tapbridge.model.values import Family, IfName
 
-_GETLINK, _GETADDR, _GETROUTE, _GETNEIGH, _GETRULE = 18, 22, 26, 30, 34  # RTM_*
-_SKIP_STATS: Final = 1 << 3  # RTEXT_FILTER_SKIP_STATS
-_PROXIES: Final = struct.pack("=B3xiHBB", 0, 0, 0, 0x08, 0)  # struct ndmsg that asks for NTF_PROXY
-_AF_BRIDGE: Final = 7
-_AF: Final = {4: 2, 6: 10}
+_PROXIES: Final = NEIGHBOUR.pack(0, 0, 0, uapi.NTF_PROXY, 0)
+_AF: Final = {4: uapi.AF_INET, 6: uapi.AF_INET6}
 _LINK_HEADER: Final = bytes(16)
-_LEAN: Final = pack_u32(29, _SKIP_STATS)  # IFLA_EXT_MASK
+_LEAN: Final = pack_u32(uapi.IFLA_EXT_MASK, uapi.RTEXT_FILTER_SKIP_STATS)
 
 
 def observe_kernel(channel: Channel, scope: Scope) -> State:
@@ -45,18 +42,20 @@ def kernel_version() -> tuple[int, int]:
 
 
 def _observe_once(channel: Channel, scope: Scope) -> State:
-    bodies = channel.dump(_GETLINK, _LINK_HEADER + _LEAN)
+    bodies = channel.dump(uapi.RTM_GETLINK, _LINK_HEADER + _LEAN)
     links = _with_wireless(decode_links(bodies))
     names = {link.index: link.name for link in links}
-    addresses = decode_addresses(channel.dump(_GETADDR, bytes(8)), names)
+    addresses = decode_addresses(channel.dump(uapi.RTM_GETADDR, bytes(8)), names)
     state = State(scope=scope, kernel=kernel_version(), links=links, addresses=addresses)
     if scope is Scope.LINKS:
         return state.sorted()
-    neighbours = channel.dump(_GETNEIGH, bytes(12)) + channel.dump(_GETNEIGH, _PROXIES)
-    forwarding = channel.dump(_GETNEIGH, bytes((_AF_BRIDGE,)) + bytes(11))
+    neighbours = channel.dump(uapi.RTM_GETNEIGH, bytes(12)) + channel.dump(uapi.RTM_GETNEIGH, _PROXIES)
+    forwarding = channel.dump(uapi.RTM_GETNEIGH, bytes((uapi.AF_BRIDGE,)) + bytes(11))
     return replace(
         state,
-        routes=decode_routes(_of_family(channel, _GETROUTE, 4) + _of_family(channel, _GETROUTE, 6), names),
+        routes=decode_routes(
+            _of_family(channel, uapi.RTM_GETROUTE, 4) + _of_family(channel, uapi.RTM_GETROUTE, 6), names
+        ),
         rules=observe_rules(channel, 4) + observe_rules(channel, 6),
         neighbours=decode_neighbours(neighbours, names),
         sysctls=decode_sysctls(bodies) + read_sysctls(),
@@ -84,7 +83,7 @@ def _with_wireless(links: tuple[Link, ...]) -> tuple[Link, ...]:
 def find_link(channel: Channel, name: str) -> Link | None:
     """The link of that name; an altname is not one. Raises OSError and Malformed."""
     try:
-        body = channel.ask(_GETLINK, _LINK_HEADER + pack(3, encode_name(name)) + _LEAN)
+        body = channel.ask(uapi.RTM_GETLINK, _LINK_HEADER + pack_name(uapi.IFLA_IFNAME, name) + _LEAN)
     except OSError as error:
         if error.errno == errno.ENODEV:
             return None
@@ -95,17 +94,25 @@ def find_link(channel: Channel, name: str) -> Link | None:
 
 def observe_rules(channel: Channel, family: Family) -> tuple[Rule, ...]:
     """The rules of a family in the kernel's order. Raises OSError and Malformed."""
-    return decode_rules(_of_family(channel, _GETRULE, family))
+    return decode_rules(_of_family(channel, uapi.RTM_GETRULE, family))
 
 
-def observe_routes(channel: Channel, family: Family, table: int, names: Mapping[int, IfName]) -> tuple[Route, ...]:
-    """The routes of a table that lead through no other links than these. Raises OSError and Malformed."""
-    routes: tuple[Route, ...] = ()
+def observe_routes_to(channel: Channel, family: Family, table: int, dst: str, links: Mapping[int, IfName]) -> State:
+    """A State of nothing but a table's routes to one destination; other links than these are called by their number.
+
+    Raises OSError and Malformed.
+    """
+    network, _, bits = dst.partition("/")
+    wanted = encode_ip(network) if bits != "0" else b""
     try:
-        bodies = _of_family(channel, _GETROUTE, family, bytes(11) + pack_u32(15, table))
+        bodies = _of_family(channel, uapi.RTM_GETROUTE, family, bytes(11) + pack_u32(uapi.RTA_TABLE, table))
     except FileNotFoundError:  # no such table
-        return ()
-    for body in bodies:
-        with suppress(UnknownLink):
-            routes += decode_routes((body,), names)
-    return routes
+        bodies = []
+    near = [body for body in bodies if body[1] == int(bits) and wanted in body]  # a full table is not decoded whole
+    routes = decode_routes(near, _Numbered(links))
+    return State(routes=tuple(route for route in routes if route.dst == dst))
+
+
+class _Numbered(dict[int, IfName]):
+    def __missing__(self, index: int) -> IfName:
+        return IfName(f"#{index}")

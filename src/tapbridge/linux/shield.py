@@ -15,6 +15,7 @@ import errno
 import os
 import struct
 import sys
+from contextlib import suppress
 from typing import Final
 
 _PROG_LOAD, _LINK_CREATE = 5, 28  # enum bpf_cmd
@@ -35,11 +36,35 @@ _SYSCALLS: Final = {  # SYS_bpf by machine; 280 is that of include/uapi/asm-gene
 _ATTRIBUTE_BYTES: Final = 128
 
 
-def raise_shield(index: int, to: int) -> int:
-    """Attach the program to link number `index`, so that its frames arrive on link number `to`.
+class Shields:
+    """The shields that stand, by the number of the link that each is on."""
 
-    Returns the descriptor that keeps it there. Raises OSError where this kernel, machine or user cannot.
-    """
+    def __init__(self) -> None:
+        self._descriptors: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._descriptors)
+
+    def put_up(self, index: int, to: int) -> None:
+        """Let what arrives on link number `index` arrive on link number `to`; nothing where that cannot be."""
+        if index not in self._descriptors:
+            with suppress(OSError):  # an older kernel, another machine, a user namespace: see `LinuxHost.shielded`
+                self._descriptors[index] = _attach(index, to)
+
+    def take_down(self, index: int) -> None:
+        """End the shield of a link; nothing where none stands."""
+        descriptor = self._descriptors.pop(index, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """End every shield."""
+        for index in tuple(self._descriptors):
+            self.take_down(index)
+
+
+def _attach(index: int, to: int) -> int:
+    """The descriptor that keeps the program on link number `index`. Raises OSError where that cannot be."""
     call = _instruct(_MOVE, 1, to) + _instruct(_MOVE, 2, _INGRESS) + _instruct(_CALL, 0, _REDIRECT)
     program = _load(call + _instruct(_EXIT, 0, 0))
     try:
