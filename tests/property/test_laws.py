@@ -7,6 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kit.worlds import NIC, hosts
 from tapbridge.core.adopt import HandOver, adopt
 from tapbridge.core.compare import comparable, differences
 from tapbridge.core.describe import describe
@@ -21,7 +22,6 @@ from tapbridge.model.plan import Plan
 from tapbridge.model.state import State
 from tapbridge.model.step import StartClient, StopClient
 from tapbridge.model.values import IfName
-from tests.kit.worlds import NIC, hosts
 
 intents = st.builds(Adopt, nic=st.just(NIC), bridge=st.just(IfName("br0")), take_name=st.booleans())
 thorough = settings(max_examples=1000, deadline=None)

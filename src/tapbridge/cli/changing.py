@@ -7,7 +7,6 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tapbridge.cli.result import Result, finding_text
@@ -155,8 +154,3 @@ def _document(outcome: str, plan: Plan, done: int) -> dict[str, Any]:
             for number, one in enumerate(described)
         ],
     }
-
-
-def read_lease(path: str) -> str:
-    """A lease file of a client, for its hand-over."""
-    return Path(path).read_text(encoding="utf-8", errors="surrogateescape")

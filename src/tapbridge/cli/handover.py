@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tapbridge.cli.changing import read_lease
+from pathlib import Path
+
 from tapbridge.core.adopt import HandOver
 from tapbridge.model.state import State
 from tapbridge.model.values import IfName
@@ -13,11 +14,14 @@ def hand_over(state: State, source: IfName, target: IfName, *, force: bool) -> H
 
     Raises Refused for an owner whose hand-over is not built, unless forced.
     """
-    from tapbridge.owners.table import find_owner
-    from tapbridge.owners.table import hand_over as of_owner
+    from tapbridge.owners import table
 
-    owner = find_owner(state, source)
-    if owner is None:
-        return HandOver()
-    steps = of_owner(owner, state, source, target, read=read_lease, force=force)
-    return HandOver(before=steps.before, after=steps.after, risks=steps.risks)
+    return table.hand_over(table.find_owner(state, source), state, source, target, read=_read, force=force)
+
+
+def _read(path: str) -> str | None:
+    """A lease file of a client, None where there is none."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+    except FileNotFoundError:
+        return None

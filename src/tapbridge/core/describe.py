@@ -12,7 +12,7 @@ from typing import Any
 
 from tapbridge.core.describe_routes import address_words, flag_words, neighbour_words, route_words, rule_words
 from tapbridge.model import step as steps
-from tapbridge.model.state import Address
+from tapbridge.model.state import NODAD, Address
 from tapbridge.model.step import Step
 
 _GEN_MODES = {0: "eui64", 1: "none", 2: "stable_secret", 3: "random"}
@@ -30,18 +30,21 @@ class Description:
 def describe(step: Step) -> Description:
     """Describe a step."""
     sentence, reason, words = _WORDS[type(step)](step)
-    return Description(sentence=sentence, reason=reason, command=None if words is None else shlex.join(words))
+    command = shlex.join(words) if isinstance(words, list) else words
+    return Description(sentence=sentence, reason=reason, command=command)
 
 
-_Told = tuple[str, str, list[str] | None]
+_Told = tuple[str, str, list[str] | str | None]
+"""Sentence, reason, and the command as words or, where it takes two, as a line."""
 
 
 def _add_link(step: steps.AddLink) -> _Told:
     if step.kind == "veth":
         words = ["ip", "link", "add", step.name, "up", "mtu", str(step.mtu), "master", str(step.master)]
         words += ["type", "veth", "peer", "name", str(step.peer), "mtu", str(step.mtu)]
+        line = f"{shlex.join(words)}; {shlex.join(['ip', 'link', 'set', str(step.peer), 'up'])}"
         reason = "a bridge transmits nothing before a port of it has carrier; this one has it at once"
-        return f"make the keeper, a pair of links that gives {step.master} carrier", reason, words
+        return f"make the keeper, a pair of links that gives {step.master} carrier", reason, line
     words = ["ip", "link", "add", step.name, *(["address", step.mac] if step.mac else [])]
     words += ["mtu", str(step.mtu)] if step.mtu else []
     words += ["type", "bridge"]
@@ -127,7 +130,7 @@ def _set_port(step: steps.SetPort) -> _Told:
 def _put_address(step: steps.PutAddress) -> _Told:
     address = step.address
     words = ["ip", *_family(address), "address", "replace", *address_words(address), *flag_words(address)]
-    if address.family == 6 and not step.dad:
+    if address.family == 6 and (not step.dad or address.flags & NODAD):
         words.append("nodad")
     text = f"{address.ip}/{address.prefix}"
     if step.dad:
@@ -137,7 +140,10 @@ def _put_address(step: steps.PutAddress) -> _Told:
 
 def _delete_address(step: steps.DeleteAddress) -> _Told:
     address = step.address
-    words = ["ip", *_family(address), "address", "del", f"{address.ip}/{address.prefix}", "dev", address.link]
+    which = (
+        [address.ip, "peer", f"{address.peer}/{address.prefix}"] if address.peer else [f"{address.ip}/{address.prefix}"]
+    )
+    words = ["ip", *_family(address), "address", "del", *which, "dev", address.link]
     reason = "an address left on the wrong link answers to nobody"
     return f"take {address.ip}/{address.prefix} from {address.link}", reason, words
 
@@ -199,7 +205,7 @@ def _set_dns(step: steps.SetDns) -> _Told:
 
 
 def _await(step: steps.Await) -> _Told:
-    is_up = f'[ "$(cat /sys/class/net/{step.link}/operstate)" = up ]'
+    is_up = f"ip link show dev {step.link} up | grep -q 'state UP'"
     words = ["sh", "-c", f"for i in $(seq {int(step.limit_s * 100)}); do {is_up} && exit; sleep 0.01; done; exit 1"]
     return f"wait until {step.link} is up, {step.limit_s:g} s at most", "before that it transmits nothing", words
 

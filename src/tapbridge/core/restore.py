@@ -13,7 +13,7 @@ from dataclasses import replace
 from tapbridge.core.compare import comparable
 from tapbridge.core.draft import Draft
 from tapbridge.core.routing import is_first, same_route
-from tapbridge.core.transfer import HOLD_METRIC, copy_of_ra, is_kernel_ra
+from tapbridge.core.transfer import HOLD_METRIC, connected_first, copy_of_ra, is_kernel_ra
 from tapbridge.model.plan import Plan, Reason
 from tapbridge.model.state import (
     COPY_PROTO,
@@ -125,7 +125,7 @@ class _Restore:
 
     def _put_routes(self, name: IfName) -> None:
         ours = set(self._touched) | {x.name for x in self._draft.state.links if x.ours}
-        for route in self._before.routes_of(name):
+        for route in sorted(self._before.routes_of(name), key=connected_first):
             wanted = copy_of_ra(route) if is_kernel_ra(self._before, name, route) else route
             state = self._draft.state
             if any(same_route(r, wanted) for r in state.routes) or self._heard(wanted, name):
@@ -153,7 +153,7 @@ class _Restore:
         for route in self._draft.state.routes_of(name):
             if route.protocol != PROTO_RA and not _among(route, self._before.routes):
                 self._draft.do(DeleteRoute(route=route))
-        for route in self._before.routes_of(name):
+        for route in sorted(self._before.routes_of(name), key=connected_first):
             if not is_kernel_ra(self._before, name, route) and not _among(route, self._draft.state.routes):
                 self._draft.do(AddRoute(route=route))
         for route in self._before.routes_of(name):

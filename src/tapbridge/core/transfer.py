@@ -98,7 +98,7 @@ class Transfer:
         """Every route of the source, in its place; rules that name the source with it."""
         draft = self._draft
         routes = [r for r in draft.state.routes_of(self._source_after) if not self._stays(r)]
-        for route in sorted(routes, key=_connected_first):
+        for route in sorted(routes, key=connected_first):
             moved = self._moved(route)
             if moved.slot != route.slot or not is_first(draft.state, route):
                 draft.do(AddRoute(route=moved), DeleteRoute(route=route))
@@ -230,5 +230,6 @@ def _on(route: Route, link: IfName, other: IfName) -> Route:
     )
 
 
-def _connected_first(route: Route) -> tuple[bool, int]:
+def connected_first(route: Route) -> tuple[bool, int]:
+    """The order in which routes are put: a gateway must be reachable before a route leads through it."""
     return any(hop.gateway for hop in route.nexthops), -int(route.dst.partition("/")[2])
