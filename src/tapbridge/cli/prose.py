@@ -77,7 +77,7 @@ def _render_block(block: Block, width: int, styled: bool) -> str:
         return "\n".join(f"{MARGIN * 2}{line}".rstrip() for line in block.text.split("\n"))
     filled = _fill(block.text, width, f"{MARGIN}{block.bullet} " if block.bullet else MARGIN)
     if not styled:
-        return filled
+        return _STRONG.sub(r"\1", filled)
     return _STRONG.sub(rf"{_BOLD}\1{_NORMAL}", _CODE.sub(rf"{_BOLD}\1{_NORMAL}", filled))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import posixpath
+import re
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tapbridge.cli.parser import EVERY_COMMAND, make_parser
 
 _PLACES = {"exit-codes": "exit-codes.md", "json": "json.md"}
 _SEE_ALSO = "See also: "
+_NAMED = re.compile(r"`(?:tapbridge )?explain ([a-z0-9-]+)`")
 
 
 def pages() -> dict[str, str]:
@@ -30,13 +32,14 @@ def place(topic: str) -> str:
 
 
 def topic_page(name: str) -> str:
-    """A topic as a page: the same text, with links to the topics that it names at the end."""
+    """A topic as a page: the same text, with links to the topics that it names."""
+    here = place(name)
     lines = [_made_from(f"src/tapbridge/topics/{name}.md")]
     for line in load_topic(name).text.splitlines():
         if line.startswith(_SEE_ALSO):
             others = line.removeprefix(_SEE_ALSO).split(", ")
-            line = _SEE_ALSO + ", ".join(_link(other, page=place(name)) for other in others)
-        lines.append(line)
+            line = _SEE_ALSO + ", ".join(_link(other, page=here) for other in others)
+        lines.append(_NAMED.sub(lambda named: _link(named[1], page=here, text=named[0]), line))
     return "\n".join(lines) + "\n"
 
 
@@ -82,8 +85,8 @@ def _made_from(source: str) -> str:
     return f"<!-- Made by script/docs from {source}: do not edit. -->\n"
 
 
-def _link(topic: str, *, page: str) -> str:
-    return f"[{topic}]({posixpath.relpath(place(topic), posixpath.dirname(page))})"
+def _link(topic: str, *, page: str, text: str = "") -> str:
+    return f"[{text or topic}]({posixpath.relpath(place(topic), posixpath.dirname(page))})"
 
 
 def _section(parser: argparse.ArgumentParser, *, depth: int, summary: str) -> list[str]:

@@ -40,7 +40,7 @@ def test_a_topic_uses_only_what_the_terminal_can_show(name: str) -> None:
         assert not re.search(r"\]\(|<[a-z]|^\||__", block.text) or block.form == "code"
         assert block.text.count("`") % 2 == 0 or block.form == "code"
         if block.form == "code":
-            assert max(len(line) for line in block.text.splitlines()) <= 116
+            assert max(len(line) for line in block.text.splitlines()) <= 76
 
 
 @each_topic
@@ -48,7 +48,7 @@ def test_a_topic_names_only_topics_and_commands_that_there_are(name: str) -> Non
     text = " ".join(explain.load_topic(name).text.split())
     see_also = re.search(r"See also: ([a-z0-9, -]+)$", text)
     assert see_also
-    named = see_also[1].split(", ") + re.findall(r"`tapbridge explain ([a-z0-9-]+)`", text)
+    named = see_also[1].split(", ") + re.findall(r"`(?:tapbridge )?explain ([a-z0-9-]+)`", text)
     assert set(named) <= set(explain.topic_names()) - {name}
     commands = re.findall(r"`tapbridge ([a-z]+)", text)
     assert set(commands) <= {command.name for command in COMMANDS}
@@ -124,7 +124,7 @@ def test_lines_fit_the_width_and_nothing_is_lost(name: str, width: int) -> None:
     for line in rendered.splitlines():
         in_code_or_heading = line.strip() in {x.strip() for x in code} or not line.startswith(" ")
         assert len(line) <= width or in_code_or_heading or " " not in line.strip().replace("- ", "") or "`" in line
-    assert re.sub(r"[#\s]|```", "", text) == re.sub(r"[#\s]", "", rendered)
+    assert re.sub(r"[#*\s]|```", "", text) == re.sub(r"[#*\s]", "", rendered)
 
 
 def test_a_list_hangs_and_code_keeps_its_lines() -> None:
@@ -140,7 +140,7 @@ def test_style_is_bold_and_only_where_it_is_wanted() -> None:
     assert render(text, width=80, styled=True) == (
         "\x1b[1ma: b\x1b[0m\n\n  see \x1b[1mip link\x1b[0m \x1b[1mnow\x1b[0m"
     )
-    assert render(text, width=80, styled=False) == "a: `b`\n\n  see `ip link` **now**"
+    assert render(text, width=80, styled=False) == "a: `b`\n\n  see `ip link` now"
 
 
 def test_a_command_in_a_sentence_is_not_broken() -> None:
