@@ -76,7 +76,7 @@ def hidden_holders(guests: Iterable[Guest], state: State, *, root: bool) -> tupl
 
 
 def elsewhere(pids: Sequence[int]) -> tuple[Finding, ...]:
-    """Processes whose taps lie in another network namespace."""
+    """Guests whose taps lie in another network namespace."""
     if not pids:
         return ()
     return (
@@ -84,7 +84,7 @@ def elsewhere(pids: Sequence[int]) -> tuple[Finding, ...]:
             code="other-netns",
             severity=Severity.INFO,
             subject="",
-            message=f"{_count(pids, 'process has its taps', 'processes have their taps')} in another network namespace",
+            message=f"{_count(pids, 'guest has its taps', 'guests have their taps')} in another network namespace",
             evidence=(", ".join(f"PID {pid}" for pid in pids[:_NAMES]) + (", …" if len(pids) > _NAMES else ""),),
             fix=f"sudo nsenter --net=/proc/{pids[0]}/ns/net tapbridge ps",
         ),
@@ -100,7 +100,7 @@ def unheard(links: Sequence[str]) -> tuple[Finding, ...]:
             code="tap-not-heard",
             severity=Severity.WARNING,
             subject=links[0] if len(links) == 1 else "",
-            message=f"{_count(links, 'tap was', 'taps were')} not heard to the end: gone, or its guest says too much",
+            message=f"{_count(links, 'tap was', 'taps were')} not heard to the end: more was said than is listened to",
             evidence=(", ".join(links[:_NAMES]) + (", …" if len(links) > _NAMES else ""),),
         ),
     )

@@ -36,13 +36,18 @@ class Word:
     valid_lft: int | None = None
 
 
+def find_sender(frame: bytes) -> Mac | None:
+    """The card that an Ethernet frame comes from; a group cannot be one."""
+    return None if len(frame) < 14 or frame[6] & 1 else mac_text(frame[6:12])
+
+
 def read_frame(frame: bytes) -> Word | None:
     """What an Ethernet frame says of an address, if anything."""
     frame = frame[:FRAME_BYTES]
-    if len(frame) < 14 or frame[6] & 1:  # a group cannot be a sender
+    mac = find_sender(frame)
+    if mac is None:
         return None
     kind = int.from_bytes(frame[12:14], "big")
-    mac = mac_text(frame[6:12])
     if kind == _ARP:
         return _arp(mac, frame[14:])
     if kind == _IPV4:

@@ -18,7 +18,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tapbridge.guests.frames import FRAME_BYTES, Word, read_frame
+from tapbridge.guests.frames import FRAME_BYTES, Word, find_sender, read_frame
 from tapbridge.model.guest import Sighting
 from tapbridge.model.values import IfName, Mac
 
@@ -70,24 +70,25 @@ class _Ear:
 
     def hear(self, frame: bytes, outgoing: bool, now: float) -> None:
         self.frames += 1
+        sender = None if outgoing else find_sender(frame)
+        if sender is not None and len(self.macs) < ADDRESSES:
+            self.macs.add(sender)
         word = read_frame(frame)
         if word is None or word.granted != outgoing or (outgoing and word.mac not in self.macs):
             return
         key = word.mac, word.ip
-        if key not in self.words and len(self.words) >= ADDRESSES:
-            return
         before = self.words.get(key)
+        if before is None and len(self.words) >= ADDRESSES:
+            return
         # A grant tells more than the ARP that follows it; the later time is what counts.
-        self.words[key] = now, before[1] if before is not None and before[1].source == "dhcp" else word
-        if not outgoing:
-            self.macs.add(word.mac)
+        self.words[key] = now, before[1] if before is not None and before[1].granted else word
 
 
 def listen(known: Mapping[IfName, Iterable[Mac]], seconds: float) -> tuple[tuple[Sighting, ...], tuple[IfName, ...]]:
     """Hear what is said on the taps for so many seconds. `known` gives the MACs that are known behind each tap.
 
-    Returns what was heard, and the taps that could not be heard, or not to the end. Raises PermissionError without
-    CAP_NET_RAW.
+    Returns what was heard, and the taps that could not be heard, or not to the end. A tap that goes away merely says
+    no more. Raises PermissionError without CAP_NET_RAW.
     """
     ears: list[_Ear] = []
     deaf: list[IfName] = []
@@ -139,14 +140,12 @@ def _hear(selector: selectors.BaseSelector, deadline: float) -> Iterator[IfName]
 
 
 def _drain(packets: socket.socket, ear: _Ear) -> bool:
-    """Read what has come; False when the tap has said too much or has gone."""
+    """Read what has come; False when the tap has said too much."""
     while ear.frames < FRAMES:
         try:
             frame, origin = packets.recvfrom(FRAME_BYTES)
-        except BlockingIOError:
+        except OSError:  # nothing more; or ENETDOWN, once: the tap is down and may come up, or it has gone
             return True
-        except OSError:  # ENETDOWN, ENODEV
-            return False
         ear.hear(frame, origin[2] == socket.PACKET_OUTGOING, time.monotonic())
     return False
 

@@ -14,7 +14,7 @@ from tapbridge.guests.join import Holder, join, place
 from tapbridge.guests.leases import find_lease_file, parse_dnsmasq, parse_libvirt
 from tapbridge.guests.netns import find_tap_netns
 from tapbridge.guests.procfs import PROC, Census, Holding, find_namespace, find_process, read, take_census
-from tapbridge.model.guest import Guest, Sighting
+from tapbridge.model.guest import HYPERVISORS, Guest, Sighting
 from tapbridge.model.state import State
 from tapbridge.model.values import IfName
 from tapbridge.model.verdict import Finding
@@ -72,7 +72,10 @@ def survey(state: State, *, now: float, listen_s: float = 0.0) -> Survey:
 
 
 def _find_holders(census: Census) -> tuple[list[Holder], list[int]]:
-    """The processes that hold taps of this network namespace, and the PIDs of those that only hold others'."""
+    """The processes that hold taps of this network namespace, and the PIDs of hypervisors that only hold others'.
+
+    Of hypervisors only, because every rootless container has a tap of its own, too.
+    """
     ours = find_namespace("net")
     claims: dict[str | int | None, set[int]] = {}
     by_pid: dict[int, list[Holding]] = {}
@@ -93,10 +96,10 @@ def _find_holders(census: Census) -> tuple[list[Holder], list[int]]:
                 local = asked == ours if asked is not None else local
             if local:
                 mine.append(holding)
+        launch = parse_launch(process.argv, process.program)
         if mine:
-            launch = parse_launch(process.argv, process.program)
             holders.append(Holder(process=process, launch=launch, holdings=tuple(mine)))
-        else:
+        elif launch.hypervisor in HYPERVISORS:
             away.append(pid)
     return holders, away
 
@@ -129,7 +132,7 @@ def _lease_files(census: Census) -> Iterator[str]:
     ours, mounts = find_namespace("net"), find_namespace("mnt")
     for pid in census.dnsmasq[:_FILES]:
         process = find_process(pid)
-        if process is None or process.netns != ours or not _trusted(process.uid):
+        if process is None or process.netns not in (ours, None) or not _trusted(process.uid):
             continue
         path = find_lease_file(process.argv)
         if path is None:

@@ -213,6 +213,6 @@ def test_a_tap_in_use_whose_holder_cannot_be_seen_is_told() -> None:
 def test_holders_of_another_namespace_s_taps_are_told() -> None:
     assert elsewhere([]) == ()
     (finding,) = elsewhere([4711, 4712])
-    assert "2 processes" in finding.message
+    assert "2 guests" in finding.message
     assert finding.fix is not None
     assert "/proc/4711/ns/net" in finding.fix
