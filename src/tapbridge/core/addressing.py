@@ -191,8 +191,10 @@ def _promote(state: State, gone: Address, same: list[Address]) -> State:
 def _after_delete_v6(state: State, gone: Address) -> State:
     left = state.addresses_of(gone.link, 6)
     route = connected_route(gone)
-    if route and gone.flags & PERMANENT and not any(subnet(a) == subnet(gone) for a in left):
-        state = _without(state, route)
+    same = [a for a in left if subnet(a) == subnet(gone)]
+    if route and gone.flags & PERMANENT and not any(a.flags & (PERMANENT | NOPREFIXROUTE) for a in same):
+        ends = [a.valid_lft for a in same if a.valid_lft is not None]  # cleanup_prefix_route()
+        state = _without(state, route, expires=max(ends, default=None))
     routes = tuple(
         replace(r, prefsrc=None) if r.family == 6 and r.prefsrc == gone.ip and r.uses(gone.link) else r
         for r in state.routes

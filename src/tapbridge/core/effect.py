@@ -18,6 +18,7 @@ from tapbridge.model.state import Address, Link, Port, Rule, State
 from tapbridge.model.step import Step
 from tapbridge.model.values import IfName
 
+_PROXY = 0x08  # NTF_PROXY
 _Name = TypeVar("_Name", bound=IfName | None)
 
 
@@ -41,6 +42,7 @@ def _with_link(state: State, name: str, **changes: Any) -> State:
 def _add_link(step: steps.AddLink, state: State) -> State:
     index = max((link.index for link in state.links), default=0) + 1
     mtu = step.mtu or 1500
+    mode = state.sysctl("default", "ipv6", "addr_gen_mode") or 0
     made = [
         Link(
             index=index,
@@ -51,11 +53,13 @@ def _add_link(step: steps.AddLink, state: State) -> State:
             up=step.up,
             bridge=step.bridge,
             parent=step.peer,
+            addr_gen_mode=mode,
         )
     ]
     if step.peer is not None:
-        made.append(Link(index=index + 1, name=step.peer, kind="veth", mtu=mtu, up=True, parent=step.name))
-    defaults = [item for item in state.sysctls if item.link == "default"]
+        far = Link(index=index + 1, name=step.peer, kind="veth", mtu=mtu, up=True, parent=step.name, addr_gen_mode=mode)
+        made.append(far)
+    defaults = [item for item in state.sysctls if item.link == "default" and item.name != "addr_gen_mode"]
     fresh = tuple(replace(item, link=link.name) for link in made for item in defaults)
     state = replace(state, links=state.links + tuple(made), sysctls=state.sysctls + fresh).sorted()
     if step.master is not None:
@@ -69,7 +73,9 @@ def _delete_link(step: steps.DeleteLink, state: State) -> State:
         return state
     gone = {link.name} | ({link.parent} if link.kind == "veth" and link.parent else set())
     links = tuple(
-        replace(x, master=None, port=None) if x.master in gone else x for x in state.links if x.name not in gone
+        replace(x, master=None, master_kind=None, port=None) if x.master in gone else x
+        for x in state.links
+        if x.name not in gone
     )
     for name in gone:
         state = drop_link(state, name)
@@ -93,7 +99,11 @@ def _set_up(step: steps.SetUp, state: State) -> State:
             state = append_route(state, route) if route else state
         return state
     state = drop_link(state, step.link)
-    return replace(state, addresses=tuple(a for a in state.addresses if a.link != step.link or a.family == 4))
+    return replace(
+        state,
+        addresses=tuple(a for a in state.addresses if a.link != step.link or a.family == 4),
+        neighbours=tuple(n for n in state.neighbours if n.link != step.link),
+    )
 
 
 def _set_master(step: steps.SetMaster, state: State) -> State:
@@ -103,6 +113,12 @@ def _set_master(step: steps.SetMaster, state: State) -> State:
     port = None if step.master is None else Port()
     kind = None if step.master is None else "bridge"
     return _settle_operstate(_with_link(state, step.link, master=step.master, master_kind=kind, port=port))
+
+
+def _set_mac(step: steps.SetMac, state: State) -> State:
+    """neigh_changeaddr(): whatever the link's neighbours were told of it is void, so they are forgotten, all but proxies."""
+    state = _with_link(state, step.link, mac=step.mac)
+    return replace(state, neighbours=tuple(n for n in state.neighbours if n.link != step.link or n.flags & _PROXY))
 
 
 def _settle_operstate(state: State) -> State:
@@ -179,11 +195,10 @@ def _delete_neighbour(step: steps.PutNeighbour | steps.DeleteNeighbour, state: S
 
 def _others(step: steps.PutNeighbour | steps.DeleteNeighbour, state: State) -> tuple[Any, ...]:
     one = step.neighbour
-    proxy = 0x08
     return tuple(
         n
         for n in state.neighbours
-        if (n.link, n.family, n.ip, n.flags & proxy) != (one.link, one.family, one.ip, one.flags & proxy)
+        if (n.link, n.family, n.ip, n.flags & _PROXY) != (one.link, one.family, one.ip, one.flags & _PROXY)
     )
 
 
@@ -229,7 +244,7 @@ _EFFECTS: dict[type, Callable[[Any, State], State]] = {
     steps.SetUp: _set_up,
     steps.SetMaster: _set_master,
     steps.SetMtu: lambda step, state: _with_link(state, step.link, mtu=step.mtu),
-    steps.SetMac: lambda step, state: _with_link(state, step.link, mac=step.mac),
+    steps.SetMac: _set_mac,
     steps.SetAlias: lambda step, state: _with_link(state, step.link, alias=step.alias or None),
     steps.SetAddressGeneration: lambda step, state: _with_link(
         state, step.link, addr_gen_mode=step.mode, token=step.token
