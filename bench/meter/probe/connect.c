@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { PENDING = 1024, GIVE_UP_MS = 10000 };
+enum { PENDING = 1024, GIVE_UP_MS = 5000 };
 
 int serve_mode(int count, char **word)
 {
