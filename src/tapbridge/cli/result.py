@@ -33,6 +33,11 @@ class Result:
     text: str = ""
     findings: tuple[Finding, ...] = ()
 
+    @property
+    def reports(self) -> bool:
+        """Whether the text tells how a change went, and is not itself what was asked for."""
+        return self.document.get("outcome") not in (None, "planned")
+
 
 def finding_json(finding: Finding) -> dict[str, Any]:
     """A finding as the contract's JSON."""
@@ -78,7 +83,7 @@ def print_result(result: Result, *, as_json: bool, quiet: bool, stdout: IO[str],
         document = {"schema": SCHEMA, **result.document}
         document["findings"] = [finding_json(finding) for finding in result.findings]
         print(json.dumps(document), file=stdout)  # ASCII: a stranger's name may hold anything
-    elif result.text and not quiet:
+    elif result.text and not (quiet and result.reports):
         print(result.text, file=stdout)
     for finding in result.findings:
         if finding.severity is Severity.ERROR or not quiet:

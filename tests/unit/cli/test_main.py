@@ -123,6 +123,18 @@ def test_the_text_is_on_stdout_and_findings_on_stderr(command: Any, capsys: pyte
     assert capsys.readouterr() == ("the answer\n", "note: by the way\n  hint: do it\n")
 
 
+@pytest.mark.parametrize(("outcome", "printed"), [("done", False), ("nothing", False), ("planned", True), (None, True)])
+def test_quiet_leaves_what_was_asked_for(
+    outcome: str | None, printed: bool, command: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = {} if outcome is None else {"outcome": outcome, "steps": []}
+    command(lambda args: Result(text="the answer", document=document))
+    assert main(["status"]) == 0
+    assert capsys.readouterr().out == "the answer\n"
+    assert main(["status", "-q"]) == 0
+    assert capsys.readouterr().out == ("the answer\n" if printed else "")
+
+
 def test_quiet_leaves_errors(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
     note = Finding(code="a-note", severity=Severity.WARNING, subject="eth0", message="by the way")
     bad = Finding(code="an-error", severity=Severity.ERROR, subject="eth0", message="it is bad")
