@@ -15,7 +15,7 @@ from tapbridge.core.verify import verify, verify_carried
 from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.intent import Adopt, Release
 from tapbridge.model.plan import Plan
-from tapbridge.model.state import State
+from tapbridge.model.state import Link, State
 from tapbridge.model.values import IfName, parse_found_name, parse_new_name
 from tapbridge.model.verdict import Verdict
 
@@ -66,7 +66,7 @@ def run(args: Namespace, world: World) -> Result:
 def _plan(args: Namespace, state: State, names: list[IfName]) -> tuple[Adopt, Plan]:
     from tapbridge.cli.handover import hand_over
 
-    nic = find_nic(state, args.nic)
+    nic = _find_nic(state, args.nic)
     intent = Adopt(
         nic=nic.name,
         bridge=names[0] if args.bridge else _DEFAULT_BRIDGE,
@@ -83,6 +83,23 @@ def _plan(args: Namespace, state: State, names: list[IfName]) -> tuple[Adopt, Pl
             f"the plan is not safe: {verdict.findings[0].message}", hint="report this, with --dry-run", code="cut-off"
         )
     return intent, plan
+
+
+def _find_nic(state: State, name: str | None) -> Link:
+    try:
+        return find_nic(state, name)
+    except Refused as refusal:
+        from tapbridge.linux.elsewhere import find_elsewhere
+
+        where = find_elsewhere(name) if name is not None and refusal.code == "no-such-link" else None
+        if where is None:
+            raise
+        raise Refused(
+            f"{name} is not in this network namespace but in the one named {where}",
+            hint=f"run the command there: ip netns exec {where} tapbridge up {name}",
+            code="other-namespace",
+            subject=name or "",
+        ) from None
 
 
 def _foretell(args: Namespace, intent: Adopt, plan: Plan) -> Result:
