@@ -148,11 +148,12 @@ def _change(state: State, old: Address, new: Address) -> State:
     return state
 
 
-def _without(state: State, route: Route) -> State:
-    """Take a connected route away, whatever its lifetime or preferred source have become."""
-    for other in state.routes:
+def _without(state: State, route: Route, *, instead: Route | None = None) -> State:
+    """Take a connected route away, whatever its lifetime or preferred source have become, or put another there."""
+    for place, other in enumerate(state.routes):
         if other.slot == route.slot and other.nexthops == route.nexthops and other.protocol == PROTO_KERNEL:
-            return replace(state, routes=tuple(r for r in state.routes if r is not other))
+            put = () if instead is None else (instead,)
+            return replace(state, routes=state.routes[:place] + put + state.routes[place + 1 :])
     return state
 
 
@@ -165,8 +166,10 @@ def _after_delete_v4(state: State, gone: Address) -> State:
         route = connected_route(gone)
         state = _without(state, route) if route else state
     left = state.addresses_of(gone.link, 4)
-    if not left:
+    if not left:  # fib_disable_ip(), arp_ifdown()
         state = drop_link(state, gone.link, family=4)
+        neighbours = tuple(n for n in state.neighbours if (n.link, n.family) != (gone.link, 4))
+        state = replace(state, neighbours=neighbours)
     if not any(a.ip == gone.ip for a in state.addresses):
         routes = tuple(r for r in state.routes if r.family == 6 or r.prefsrc != gone.ip or r.table != TABLE_MAIN)
         state = replace(state, routes=routes)
@@ -193,8 +196,8 @@ def _after_delete_v6(state: State, gone: Address) -> State:
     route = connected_route(gone)
     same = [a for a in left if subnet(a) == subnet(gone)]
     if route and gone.flags & PERMANENT and not any(a.flags & (PERMANENT | NOPREFIXROUTE) for a in same):
-        ends = [a.valid_lft for a in same if a.valid_lft is not None]  # cleanup_prefix_route()
-        state = _without(state, route, expires=max(ends, default=None))
+        rest = max((a.valid_lft for a in same if a.valid_lft is not None), default=None)
+        state = _without(state, route, instead=None if rest is None else replace(route, expires=rest))
     routes = tuple(
         replace(r, prefsrc=None) if r.family == 6 and r.prefsrc == gone.ip and r.uses(gone.link) else r
         for r in state.routes

@@ -116,7 +116,7 @@ def _set_master(step: steps.SetMaster, state: State) -> State:
 
 
 def _set_mac(step: steps.SetMac, state: State) -> State:
-    """neigh_changeaddr(): whatever the link's neighbours were told of it is void, so they are forgotten, all but proxies."""
+    """neigh_changeaddr(): the neighbours know it by another address, so all are forgotten, permanent ones too."""
     state = _with_link(state, step.link, mac=step.mac)
     return replace(state, neighbours=tuple(n for n in state.neighbours if n.link != step.link or n.flags & _PROXY))
 

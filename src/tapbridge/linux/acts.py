@@ -41,6 +41,10 @@ def perform_alone(channel: Channel, shields: Shields, step: Step) -> None:
             from tapbridge.linux.files import write_file
 
             write_file(step.path, step.content, step.mode)
+        case steps.SetDns():
+            from tapbridge.linux.resolved import set_dns
+
+            set_dns(step.dns)
         case _:
             raise TypeError(f"{type(step).__name__} is no step that a host can perform")
 

@@ -100,9 +100,11 @@ def _has_nothing_to_do(channel: Channel, names: _Names, step: Step, before: Sequ
 
 def _rule_is_gone(channel: Channel, rule: Rule, before: Sequence[Step]) -> bool:
     """To the kernel a selector that a deletion does not name means any: so look first."""
-    if any(isinstance(step, steps.AddRule) and step.rule == rule for step in before):
-        return False
-    return not any(_selectors(other) == _selectors(rule) for other in observe_rules(channel, rule.family))
+    state = State(rules=observe_rules(channel, rule.family))
+    for step in before:
+        if isinstance(step, steps.AddRule | steps.DeleteRule):
+            state = effect(step, state)
+    return not any(_selectors(other) == _selectors(rule) for other in state.rules)
 
 
 def _selectors(rule: Rule) -> tuple[object, ...]:

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
+from tapbridge.core.addressing import V6_METRIC
 from tapbridge.linux import uapi
 from tapbridge.linux.attributes import U16, U32, encode_ip, nest, pack, pack_ip, pack_mac, pack_name, pack_u8, pack_u32
 from tapbridge.linux.channel import Request
@@ -29,7 +30,7 @@ _ABSENT: Final = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
 _NO_IPV6: Final = errno.ENXIO  # what a link without IPv6 says of any address of it
 _MAKE: Final = uapi.NLM_F_CREATE | uapi.NLM_F_EXCL
 _PUT: Final = uapi.NLM_F_CREATE | uapi.NLM_F_REPLACE
-_BEHIND: Final = {4: uapi.NLM_F_CREATE | uapi.NLM_F_APPEND, 6: uapi.NLM_F_CREATE}
+_USUAL_METRIC: Final = {4: 0, 6: V6_METRIC}
 
 
 def encode_step(step: Step, index_of: IndexOf) -> list[Request]:
@@ -42,7 +43,8 @@ def encode_step(step: Step, index_of: IndexOf) -> list[Request]:
         case steps.PutRoute(route=route):
             return [Request(uapi.RTM_NEWROUTE, _PUT, _route(route, index_of))]
         case steps.AddRoute(route=route):
-            return [Request(uapi.RTM_NEWROUTE, _BEHIND[route.family], _route(route, index_of))]
+            flags = uapi.NLM_F_CREATE if step.first or route.family == 6 else uapi.NLM_F_CREATE | uapi.NLM_F_APPEND
+            return [Request(uapi.RTM_NEWROUTE, flags, _route(route, index_of))]
         case steps.DeleteRoute(route=route):
             return [Request(uapi.RTM_DELROUTE, 0, _route(route, index_of), _ABSENT)]
         case steps.PutNeighbour(neighbour=neighbour):
@@ -146,6 +148,7 @@ def _address(address: Address, index_of: IndexOf, flags: int) -> bytes:
 
 
 def _address_to_put(address: Address, index_of: IndexOf, *, dad: bool) -> bytes:
+    """With the usual metric in so many words: of an IPv6 address that has another, none would change nothing."""
     flags = address.flags & (NODAD | NOPREFIXROUTE | MANAGETEMPADDR) | (0 if dad else NODAD)
     forever = uapi.INFINITY_LIFE_TIME
     valid = forever if address.valid_lft is None else max(address.valid_lft, 1)
@@ -157,7 +160,7 @@ def _address_to_put(address: Address, index_of: IndexOf, *, dad: bool) -> bytes:
             pack(uapi.IFA_CACHEINFO, struct.pack("=IIII", preferred, valid, 0, 0)),
             pack_name(uapi.IFA_LABEL, address.label),
             pack_ip(uapi.IFA_BROADCAST, address.broadcast),
-            pack_u32(uapi.IFA_RT_PRIORITY, address.metric) if address.metric else b"",
+            pack_u32(uapi.IFA_RT_PRIORITY, address.metric or _USUAL_METRIC[address.family]),
             pack_u8(uapi.IFA_PROTO, address.proto) if address.proto else b"",
         )
     )

@@ -87,11 +87,13 @@ def _with_processes(state: State) -> State:
 
     from tapbridge.linux.attachments import observe_attachments
     from tapbridge.linux.clients import observe_clients
+    from tapbridge.linux.resolved import observe_dns
 
     movable = [link for link in state.links if link.tap is None or link.master is None]  # no guest's tap
     return replace(
         state,
         clients=observe_clients(tuple(link.name for link in state.links)),
+        dns=observe_dns(),
         attachments=observe_attachments(movable),
     ).sorted()
 

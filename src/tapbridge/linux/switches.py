@@ -87,7 +87,7 @@ IPV6_SWITCHES: Final = {  # DEVCONF_* of include/uapi/linux/ipv6.h
     "accept_ra_min_lft": 58,
 }
 
-GLOBAL_SWITCHES: Final = (  # what counts beside a link's own value: conf/all
+GLOBAL_SWITCHES: Final = (  # what counts beside a link's own value, in conf/all
     ("ipv4", "forwarding"),
     ("ipv4", "rp_filter"),
     ("ipv4", "arp_ignore"),

@@ -17,7 +17,7 @@ def read_sysctls() -> tuple[Sysctl, ...]:
     new link begins. What this kernel does not have is left out."""
     asked = [(_ALL, stack, name) for stack, name in GLOBAL_SWITCHES]
     asked += [(_DEFAULT, "ipv4", name) for name in IPV4_SWITCHES]
-    asked += [(_DEFAULT, "ipv6", name) for name in IPV6_SWITCHES]
+    asked += [(_DEFAULT, "ipv6", name) for name in (*IPV6_SWITCHES, "addr_gen_mode")]
     found = []
     for link, stack, name in asked:
         with suppress(FileNotFoundError), open(_path(link, stack, name), "rb", buffering=0) as switch:
