@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from meter import apart, progress
-from meter.figures import HEAD, Run, judge, row, split, table
+from meter.figures import HEAD, Run, judge, row, split, table, times_as_silent
 from meter.recipes import TAPBRIDGE, WAYS, Way
 from meter.rig import Rig
 from meter.watch import measure
@@ -70,36 +70,32 @@ def report(found: dict[tuple[str, str], list[Run]], ours: set[str]) -> str:
     """The tables and the bars, for a reader; also what docs/bench.md holds."""
     rows: list[Sequence[str]] = []
     set_apart: list[Sequence[str]] = []
-    bars: list[str] = []
+    bars: dict[str, dict[str, bool]] = {}
     for (title, verb), runs in found.items():
+        name = f"{title}, {verb}"
         counted, apart_runs = split(runs, REPEATS if title in ours else 0)
-        rows.append(row(f"{title}, {verb}", counted))
+        rows.append(row(name, counted))
         if apart_runs:
-            set_apart.append(row(f"{title}, {verb}", apart_runs))
+            set_apart.append(row(name, apart_runs))
         if title in ours:
-            bars += [f"- {title}, {verb}: {bar}: {'met' if met else 'NOT MET'}" for bar, met in judge(counted).items()]
+            bars[name] = judge(counted)
     parts = [f"Linux {platform.release()}, {os.cpu_count()} cores, veth.", table(HEAD, rows)]
-    parts += ["Set apart and repeated: the control flow paused too.", table(HEAD, set_apart)] if set_apart else []
-    parts += ["\n".join(bars), ratios(found, ours)]
-    return "\n\n".join(part for part in parts if part)
+    if set_apart:
+        parts += ["Set apart and repeated, because the control flow paused too:", table(HEAD, set_apart)]
+    for verdicts in list(bars.values())[:1]:
+        lines = [(name, *("met" if met else "NOT MET" for met in each.values())) for name, each in bars.items()]
+        parts.append(table(("bars", *verdicts), lines))
+    return "\n\n".join([*parts, *compare(found, ours)])
 
 
-def ratios(found: dict[tuple[str, str], list[Run]], ours: set[str]) -> str:
-    """How much longer the others' traffic was silent, median by median, on the same kind of host."""
+def compare(found: dict[tuple[str, str], list[Run]], ours: set[str]) -> list[str]:
+    """How much longer the others' traffic was silent than ours on the same kind of host."""
     lines = []
     for title in [title for title, verb in found if verb == "up" and title not in ours]:
-        host = title.split(":")[0]
-        mine = next((own for own in sorted(ours) if own.startswith(host)), None)
-        if mine:
-            factor = median_silence(found[title, "up"]) / median_silence(found[mine, "up"])
-            lines.append(f"- {title}: silent {factor:.0f} times as long as {mine}")
-    return "\n".join(lines)
-
-
-def median_silence(runs: Sequence[Run]) -> float:
-    """The median of the longest silences, in ms."""
-    ordered = sorted(run.silence_ms for run in runs)
-    return ordered[len(ordered) // 2]
+        mine = title.split(":")[0] + ": tapbridge"
+        if mine in ours:
+            lines.append(f"- {title}: silent {times_as_silent(found[title, 'up'], found[mine, 'up'])}")
+    return ["\n".join(lines)] if lines else []
 
 
 def as_json(found: dict[tuple[str, str], list[Run]], ours: set[str]) -> dict[str, Any]:

@@ -26,8 +26,13 @@ class Way:
         return f"{'leased' if self.leased else 'static'}: {self.name}"
 
 
-def _tapbridge(option: str = "") -> dict[str, str]:
-    return {"up": f"{TAPBRIDGE} -q up {NIC} --yes --confirm 0 {option}".rstrip(), "down": f"{TAPBRIDGE} -q down --yes"}
+def _tapbridge(option: str = "", before: str = "") -> dict[str, str]:
+    up, down = f"{TAPBRIDGE} -q up {NIC} --yes --confirm 0 {option}", f"{TAPBRIDGE} -q down --yes"
+    return {"up": f"{before} {up}".strip(), "down": f"{before} {down}".strip()}
+
+
+_NO_BPF = "setpriv --bounding-set -bpf,-sys_admin --"
+"""Without the right to load a program tapbridge does what it can do on a kernel that has no tcx."""
 
 
 _2007_BEGIN = f"""
@@ -77,6 +82,7 @@ _NAIVE_LEASED = f"""
 WAYS = (
     Way(name="tapbridge", leased=False, scripts=_tapbridge(), settle_s=0.5),
     Way(name="tapbridge --take-name", leased=False, scripts=_tapbridge("--take-name"), settle_s=0.5),
+    Way(name="tapbridge, no tcx (Linux < 6.6)", leased=False, scripts=_tapbridge(before=_NO_BPF), settle_s=0.5),
     Way(name="naive ip script", leased=False, scripts={"up": _NAIVE_STATIC}, settle_s=4),
     Way(name="tapbridge", leased=True, scripts=_tapbridge(), settle_s=0.5),
     Way(name="tapbridge --take-name", leased=True, scripts=_tapbridge("--take-name"), settle_s=0.5),
