@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tapbridge.model.guest import HYPERVISORS
 from tapbridge.model.values import Mac, parse_mac
 
 ARGUMENTS = 4096
@@ -47,17 +48,17 @@ class Launch:
 
 
 def parse_launch(argv: Sequence[str], program: str) -> Launch:
-    """Read a command line. `program` is the file name of the executable. Raises nothing: what is not understood
-    is not there."""
+    """Read a command line. `program` is the file name of the executable, which may have a version behind it, or be
+    wrapped as NixOS does it. Raises nothing: what is not understood is not there."""
     words = argv[:ARGUMENTS]
-    if program.startswith("qemu-system-") or program in ("qemu-kvm", "kvm", "qemu"):
+    bare = program.removeprefix(".")
+    if bare.startswith("qemu-system-") or bare in ("qemu-kvm", "kvm", "qemu"):
         return _qemu(words)
-    if program == "firecracker":
+    hypervisor = next((name for name in HYPERVISORS if bare == name or bare.startswith(f"{name}-")), None)
+    if hypervisor == "firecracker":
         names = [value for option, value in _options(words) if option == "id"]
-        return Launch(hypervisor=program, name=names[-1] if names else None)
-    if program in ("cloud-hypervisor", "crosvm"):
-        return _rust_vmm(words, program)
-    return Launch()
+        return Launch(hypervisor=hypervisor, name=names[-1] if names else None)
+    return _rust_vmm(words, hypervisor) if hypervisor in ("cloud-hypervisor", "crosvm") else Launch()
 
 
 def _qemu(argv: Sequence[str]) -> Launch:

@@ -6,10 +6,13 @@ such a sighting is unknown.
 
 from __future__ import annotations
 
+from typing import Final
+
 from tapbridge.model.guest import Sighting
 from tapbridge.model.values import IfName, Mac, parse_ip, parse_mac
 
-LEASES = 4096
+_FAR: Final = 1 << 53  # beyond it a float is no second exact
+LEASES: Final = 4096
 """How many leases of one file are read; dnsmasq itself gives out 1,000 unless told otherwise."""
 
 
@@ -50,7 +53,7 @@ def parse_libvirt(text: str, *, now: float, link: IfName | None = None) -> tuple
 
 def _sighting(mac: Mac | None, ip: object, expiry: int, now: float, link: IfName | None) -> Sighting | None:
     """0 is dnsmasq's word for a lease without end."""
-    if mac is None or not isinstance(ip, str) or 0 < expiry <= now:
+    if mac is None or not isinstance(ip, str) or not 0 <= expiry < _FAR or 0 < expiry <= now:
         return None
     try:
         family, canonical = parse_ip(ip)

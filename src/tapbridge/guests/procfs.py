@@ -95,7 +95,7 @@ def _holdings(pid: str) -> Iterator[Holding]:
 
 def _find_iff(pid: str, fd: str) -> str | None:
     try:
-        lines = read(f"{PROC}/{pid}/fdinfo/{fd}", 4096).split(b"\n")
+        lines = _glance(f"{PROC}/{pid}/fdinfo/{fd}").split(b"\n")
     except OSError:
         return None
     names = [line[4:].strip() for line in lines if line.startswith(b"iff:")]
@@ -106,20 +106,20 @@ def find_process(pid: int) -> Process | None:
     """What is known of a process; None if it has ended."""
     folder = f"{PROC}/{pid}"
     try:
-        status = read(f"{folder}/status", 65536).decode("ascii", "backslashreplace")
-        stat = read(f"{folder}/stat", 4096)
-        words = read(f"{folder}/cmdline", CMDLINE_BYTES).split(b"\0")
+        status = _glance(f"{folder}/status").decode("ascii", "backslashreplace")
+        stat = _glance(f"{folder}/stat")
+        words = read(f"{folder}/cmdline", CMDLINE_BYTES).removesuffix(b"\0")
     except OSError:
         return None
-    argv = tuple(word.decode("utf-8", "backslashreplace") for word in words[:-1])
+    argv = tuple(word.decode("utf-8", "backslashreplace") for word in words.split(b"\0")) if words else ()
     uids = next((line.split() for line in status.split("\n") if line.startswith("Uid:")), [])
     comm = stat[stat.index(b"(") + 1 : stat.rindex(b")")].decode("utf-8", "backslashreplace")
-    first = argv[0].rsplit("/", 1)[-1] if argv else comm
+    first = argv[0].rsplit("/", 1)[-1] if argv else ""
     return Process(
         pid=pid,
         uid=int(uids[2]),  # the effective one
         comm=comm,
-        program=_find_executable(folder) or first,
+        program=_find_executable(folder) or first or comm,
         argv=argv,
         started=int(stat[stat.rindex(b")") + 1 :].split()[19]),
         netns=find_namespace("net", folder),
@@ -146,13 +146,13 @@ def _find_executable(folder: str) -> str | None:
 
 def _comm(pid: str) -> str:
     try:
-        return read(f"{PROC}/{pid}/comm", 64).decode("utf-8", "backslashreplace").rstrip("\n")
+        return _glance(f"{PROC}/{pid}/comm").decode("utf-8", "backslashreplace").rstrip("\n")
     except OSError:
         return ""
 
 
 def read(path: str, limit: int) -> bytes:
-    """A file of /proc, as much of it as `limit`. Unbuffered: two system calls fewer than open(), and no codec."""
+    """A file of /proc, as much of it as `limit`; unbuffered. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         chunks = []
@@ -160,5 +160,14 @@ def read(path: str, limit: int) -> bytes:
             chunks.append(chunk)
             limit -= len(chunk)
         return b"".join(chunks)
+    finally:
+        os.close(fd)
+
+
+def _glance(path: str) -> bytes:
+    """A file of /proc that is one record: a single read has all of it. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 16384)
     finally:
         os.close(fd)

@@ -162,7 +162,7 @@ _key = st.sampled_from("abcd")
 _edge = st.builds(lambda above, below: Edge(above=above, below=below), _key, _key)
 
 
-@given(st.lists(_edge, max_size=8))
+@given(st.lists(_edge, max_size=6))
 def test_a_graph_that_bites_its_tail_is_drawn_and_ends(edges: list[Edge]) -> None:
     nodes = tuple(Node(key=key, name=key, role=Role.LINK) for key in "abcd")
     roots = set("abcd") - {edge.below for edge in edges}

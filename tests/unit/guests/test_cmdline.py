@@ -103,25 +103,41 @@ def test_other_hypervisors_say_what_they_say() -> None:
     assert parse_launch(["openvpn", "--dev", "tap0"], "openvpn") == Launch(hypervisor="other")
 
 
-@pytest.mark.parametrize("program", ["qemu-system-aarch64", "qemu-kvm", "kvm"])
-def test_qemu_has_many_names(program: str) -> None:
-    assert parse_launch((), program).hypervisor == "qemu"
+@pytest.mark.parametrize(
+    ("program", "hypervisor"),
+    [
+        ("qemu-system-aarch64", "qemu"),
+        (".qemu-system-x86_64-wrapped", "qemu"),
+        ("qemu-kvm", "qemu"),
+        ("kvm", "qemu"),
+        ("firecracker-v1.7.0-x86_64", "firecracker"),
+        ("cloud-hypervisor-static", "cloud-hypervisor"),
+        ("qemu-img", "other"),
+        ("firecrackers", "other"),
+    ],
+)
+def test_a_hypervisor_has_many_names(program: str, hypervisor: str) -> None:
+    assert parse_launch((), program).hypervisor == hypervisor
 
 
-_word = st.one_of(
-    st.text(max_size=40),
-    st.sampled_from(
-        ["-netdev", "-device", "-nic", "-net", "-name", "--net", "tap,id=a,fd=3", "e1000,netdev=a", "{", "["]
-    ),
-    st.recursive(st.none() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)).map(
-        repr
-    ),
+_word = st.text(max_size=20) | st.sampled_from(
+    [
+        "-netdev",
+        "-device",
+        "-nic",
+        "-net",
+        "-name",
+        "--net",
+        "tap,id=a,fd=3",
+        "e1000,netdev=a",
+        '{"id":',
+        '{"id":[]}',
+        "[]",
+    ]
 )
 
 
-@given(
-    st.lists(_word, max_size=12), st.sampled_from(["qemu-system-x86_64", "firecracker", "crosvm", "cloud-hypervisor"])
-)
+@given(st.lists(_word, max_size=8), st.sampled_from(["qemu-kvm", "firecracker", "crosvm", "cloud-hypervisor"]))
 def test_no_command_line_upsets_the_parser(words: list[str], program: str) -> None:
     assert parse_launch(words, program).hypervisor == parse_launch((), program).hypervisor
 
