@@ -71,11 +71,11 @@ def observe_sockets(links: Mapping[int, IfName]) -> list[Attachment]:
     bound = list(_bound_to(links))
     bound += _packet_sockets(links)
     groups = [(index, group) for index, group in (*_groups(), *_groups6()) if index in links]
-    members = _members(groups)
-    inodes = {item.inode for item in bound} | {item.inode for _, _, sockets in members for item in sockets}
+    joined = _candidates(groups)
+    inodes = {item.inode for item in bound} | {item.inode for _, _, sockets in joined for item in sockets}
     holders = find_holders(inodes)
     found = [_attachment(links[item.link], item.kind, item.words, holders.get(item.inode)) for item in bound]
-    for index, group, sockets in members:
+    for index, group, sockets in joined:
         owners = {holder for item in sockets if (holder := holders.get(item.inode)) is not None}
         words = f"multicast group {group}"
         found += [_attachment(links[index], "membership", words, owner) for owner in sorted(owners)]
@@ -151,7 +151,7 @@ def _groups6() -> Iterator[tuple[int, str]]:
             yield int(fields[0]), text
 
 
-def _members(groups: list[tuple[int, str]]) -> list[tuple[int, str, list[_Socket]]]:
+def _candidates(groups: list[tuple[int, str]]) -> list[tuple[int, str, list[_Socket]]]:
     """For each group the UDP sockets that may have joined it: bound to it, or to its well-known port."""
     families = {_INET6 if ":" in group else _INET for _, group in groups}
     sockets = [

@@ -204,7 +204,7 @@ def _lease_path(pid: int, told: str | None, family: int) -> str | None:
         if path.startswith("/") and path.endswith((".leases", ".lease")):
             return path
     suffix = "6.leases" if family == 6 else ".leases"
-    return next((base + suffix for base in _DHCLIENT_LEASES if os.path.exists(f"/proc/{pid}/root{base}{suffix}")), None)
+    return next((stem + suffix for stem in _DHCLIENT_LEASES if os.path.exists(f"/proc/{pid}/root{stem}{suffix}")), None)
 
 
 def _links_listened_on(pid: int) -> list[IfName]:

@@ -113,15 +113,15 @@ class _Ruleset:
             return None
         leading = [rule for message in self._rules if _may_lead(message) and (rule := self._decode(message, link))]
         last = {_place(message): message for message in self._rules}
-        for base in self._chains.values():
-            if base.hook not in _HOOKS or not base.filters:
+        for chain in self._chains.values():
+            if chain.hook not in _HOOKS or not chain.filters:
                 continue
-            final = last.get(base[:3])
-            drops = base.drops or (final is not None and _drops_all(self._decode(final, link)))
-            reached = _reachable(base, leading)
+            final = last.get(chain[:3])
+            drops = chain.drops or (final is not None and _drops_all(self._decode(final, link)))
+            reached = _reachable(chain, leading)
             for rule in candidates:
-                here = (rule.family, rule.table) == (base.family, base.table) and rule.chain in reached
-                wanted = ("iif", "iifname") if base.hook in (0, 1) else ("oif", "oifname")
+                here = (rule.family, rule.table) == (chain.family, chain.table) and rule.chain in reached
+                wanted = ("iif", "iifname") if chain.hook in (0, 1) else ("oif", "oifname")
                 if here and (drops or _refuses_others(rule)) and any(x.split()[0] in wanted for x in rule.names):
                     return rule
         return None
@@ -261,14 +261,14 @@ def _place(message: bytes) -> tuple[int, str, str]:
     return message[0], decode_name(fields.get(1, b"")), decode_name(fields.get(2, b""))
 
 
-def _reachable(base: _Chain, rules: list[_Rule]) -> set[str]:
-    """The chains that a base chain leads to, itself included."""
-    reached, fresh = {base.name}, {base.name}
+def _reachable(chain: _Chain, rules: list[_Rule]) -> set[str]:
+    """The chains that a chain leads to, itself included."""
+    reached, fresh = {chain.name}, {chain.name}
     while fresh:
         fresh = {
             target
             for rule in rules
-            if (rule.family, rule.table) == (base.family, base.table) and rule.chain in fresh
+            if (rule.family, rule.table) == (chain.family, chain.table) and rule.chain in fresh
             for target in rule.targets
         } - reached
         reached |= fresh

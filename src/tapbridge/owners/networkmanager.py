@@ -16,7 +16,7 @@ from tapbridge.owners.owner import Owner, Unbuilt, clients_of, tell
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkManager(Unbuilt):
+class _Kind(Unbuilt):
     """NetworkManager itself, or a dhclient that works for it."""
 
     def find(self, state: State, link: IfName) -> Owner | None:
@@ -34,7 +34,7 @@ def works_for_networkmanager(client: Client) -> bool:
     return script is not None and "nm-dhcp" in script
 
 
-NETWORKMANAGER: Final = NetworkManager(
+NETWORKMANAGER: Final = _Kind(
     name="NetworkManager",
     programs=("NetworkManager",),
     does="manages",

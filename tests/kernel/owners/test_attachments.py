@@ -100,8 +100,8 @@ def test_multicast_groups_with_whoever_may_have_joined(lan: Any) -> None:
     with ExitStack() as stack:
         mdns = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         mdns.bind(("0.0.0.0", 5353))
-        member = socket.inet_aton("224.0.0.251") + bytes(4) + struct.pack("@i", index)
-        mdns.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+        request = socket.inet_aton("224.0.0.251") + bytes(4) + struct.pack("@i", index)
+        mdns.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
         unknown = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
         group = socket.inet_pton(socket.AF_INET6, "ff02::4242") + struct.pack("@i", index)
         unknown.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group)
