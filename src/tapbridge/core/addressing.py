@@ -135,7 +135,7 @@ def _change(state: State, old: Address, new: Address) -> State:
             old,
             valid_lft=new.valid_lft,
             preferred_lft=new.preferred_lft,
-            metric=new.metric,
+            metric=new.metric or old.metric,
             flags=kept | new.flags & _V6_CHANGEABLE,
             proto=new.proto,
         )

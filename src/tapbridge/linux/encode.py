@@ -10,7 +10,6 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from tapbridge.core.addressing import V6_METRIC
 from tapbridge.linux import uapi
 from tapbridge.linux.attributes import U16, U32, encode_ip, nest, pack, pack_ip, pack_mac, pack_name, pack_u8, pack_u32
 from tapbridge.linux.channel import Request
@@ -30,7 +29,6 @@ _ABSENT: Final = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
 _NO_IPV6: Final = errno.ENXIO  # what a link without IPv6 says of any address of it
 _MAKE: Final = uapi.NLM_F_CREATE | uapi.NLM_F_EXCL
 _PUT: Final = uapi.NLM_F_CREATE | uapi.NLM_F_REPLACE
-_USUAL_METRIC: Final = {4: 0, 6: V6_METRIC}
 
 
 def encode_step(step: Step, index_of: IndexOf) -> list[Request]:
@@ -147,6 +145,13 @@ def _address(address: Address, index_of: IndexOf, flags: int) -> bytes:
     return header + pack_ip(uapi.IFA_LOCAL, address.ip) + pack_ip(uapi.IFA_ADDRESS, address.peer or address.ip)
 
 
+def _metric_to_put(address: Address) -> bytes:
+    """In IPv6 silence keeps the metric that an address has; saying 256 would be shown for ever (`ip -6 addr`)."""
+    if address.family == 6 and not address.metric:
+        return b""
+    return pack_u32(uapi.IFA_RT_PRIORITY, address.metric)
+
+
 def _address_to_put(address: Address, index_of: IndexOf, *, dad: bool) -> bytes:
     """With the usual metric in so many words: of an IPv6 address that has another, none would change nothing."""
     flags = address.flags & (NODAD | NOPREFIXROUTE | MANAGETEMPADDR) | (0 if dad else NODAD)
@@ -160,7 +165,7 @@ def _address_to_put(address: Address, index_of: IndexOf, *, dad: bool) -> bytes:
             pack(uapi.IFA_CACHEINFO, struct.pack("=IIII", preferred, valid, 0, 0)),
             pack_name(uapi.IFA_LABEL, address.label),
             pack_ip(uapi.IFA_BROADCAST, address.broadcast),
-            pack_u32(uapi.IFA_RT_PRIORITY, address.metric or _USUAL_METRIC[address.family]),
+            _metric_to_put(address),
             pack_u8(uapi.IFA_PROTO, address.proto) if address.proto else b"",
         )
     )
