@@ -19,7 +19,7 @@ from tapbridge.lab.place import act, batch, environment, prefix, run_in
 from tapbridge.lab.record import Keep, Phase, Record, Shelf
 from tapbridge.lab.remove import NAMED, has_privilege, remove
 from tapbridge.lab.settle import await_settled
-from tapbridge.lab.spec import Spec, netns_name
+from tapbridge.lab.spec import Mark, Spec, netns_name
 from tapbridge.model.errors import Forbidden, HostError, Refused
 from tapbridge.model.values import Family
 
@@ -150,13 +150,14 @@ def _make(record: Record, shelf: Shelf) -> Lab:
         shelf.write(record)
         keepers = []
         for place in spec.places:
-            keeper = start_keeper(spec.name, place, wiring.sysctls(spec, place), wiring.files(spec, place))
+            mark = Mark(shelf.ident, spec.name, place)
+            keeper = start_keeper(mark, wiring.sysctls(spec, place), wiring.files(spec, place))
             undo.callback(keeper.abandon)
             keepers.append(keeper)
             keep = Keep(pid=keeper.pid, start=keeper.start, netns=os.stat(f"/proc/{keeper.pid}/ns/net").st_ino)
             record = record.with_keep(place, keep)
             shelf.write(record)
-            batch(keep, wiring.marking(spec, place))
+            batch(keep, wiring.marking(mark))
             if record.named:
                 _name(netns_name(spec.name, place), keep)
         _wire(record)

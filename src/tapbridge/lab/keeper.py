@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from tapbridge.lab import namespaces as ns
-from tapbridge.lab.spec import MARK
+from tapbridge.lab.spec import Mark
 from tapbridge.model.errors import HostError
 
 _OWN: Final = "/run/lab"
@@ -49,7 +49,7 @@ class Keeper:
             os.close(self.go)
 
 
-def start_keeper(lab: str, place: str, sysctls: Mapping[str, str], files: Mapping[str, str]) -> Keeper:
+def start_keeper(mark: Mark, sysctls: Mapping[str, str], files: Mapping[str, str]) -> Keeper:
     """Make a place with these sysctls and files (path → text) and return when it is there. Raises HostError.
 
     The keeper is a grandchild, so that it is nobody's to wait for when it ends.
@@ -61,7 +61,7 @@ def start_keeper(lab: str, place: str, sysctls: Mapping[str, str], files: Mappin
         try:
             if os.fork() == 0:
                 ns.close_all_but((tell, waits))
-                _keep(lab, place, sysctls, files, tell, waits)
+                _keep(mark, sysctls, files, tell, waits)
         finally:
             os._exit(0)
     os.close(tell)
@@ -73,16 +73,14 @@ def start_keeper(lab: str, place: str, sysctls: Mapping[str, str], files: Mappin
     if start is None or reason:
         os.close(go)
         raise HostError(
-            f"the place {place} of the lab could not be made: {reason or 'its process died'}",
+            f"the place {mark.place} of the lab could not be made: {reason or 'its process died'}",
             errno=int(errno or 0),
             hint=_hint(reason),
         )
     return Keeper(pid=int(first), start=start, go=go)
 
 
-def _keep(
-    lab: str, place: str, sysctls: Mapping[str, str], files: Mapping[str, str], tell: int, waits: int
-) -> NoReturn:
+def _keep(mark: Mark, sysctls: Mapping[str, str], files: Mapping[str, str], tell: int, waits: int) -> NoReturn:
     os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
@@ -92,10 +90,10 @@ def _keep(
         os.dup2(null, fd)
     os.write(tell, str(os.getpid()).encode())
     try:
-        _furnish(place)
+        _furnish(mark.place)
         for path, text in sysctls.items():
             _write_sysctl(path, text)
-        for path, text in {**files, "/etc/hostname": f"{place}\n"}.items():
+        for path, text in {**files, "/etc/hostname": f"{mark.place}\n"}.items():
             _write(path, text)
     except OSError as error:
         os.write(tell, f" {error.errno} {error.filename or 'a file'}: {error.strerror}".encode())
@@ -103,7 +101,7 @@ def _keep(
     os.close(tell)
     if os.read(waits, 2) != b"go":
         os._exit(1)
-    os.execvp("sleep", [f"{MARK} {lab} {place}", "infinity"])
+    os.execvp("sleep", [str(mark), "infinity"])
 
 
 def _furnish(place: str) -> None:
@@ -113,7 +111,7 @@ def _furnish(place: str) -> None:
     had_cgroups = os.path.isdir("/sys/fs/cgroup")
     ns.mount("tmpfs", "/run", "tmpfs", options="size=64m,mode=755")
     os.makedirs(f"{_OWN}/work")
-    for folder in ("tapbridge", "network", "lock", "user"):
+    for folder in ("lock", "tapbridge"):
         os.mkdir(f"/run/{folder}")
     if had_cgroups:
         os.mkdir(f"{_OWN}/cgroup")

@@ -55,9 +55,24 @@ class Shelf:
     def __init__(self, run_dir: Path) -> None:
         self.folder = run_dir / "labs"
 
+    @property
+    def ident(self) -> str:
+        """What tells the labs of this folder from all others of the machine. The folder must be there.
+
+        A path alone would not do: another mount namespace can have another /run.
+        """
+        import hashlib
+
+        path = self.folder.parent.resolve()
+        return hashlib.sha256(f"{path} {path.stat().st_dev}".encode()).hexdigest()[:12]
+
     def names(self) -> list[str]:
         """The labs on record, sorted."""
         return sorted(path.stem for path in self.folder.glob("*.json"))
+
+    def drafts(self) -> list[str]:
+        """The labs of which a record was being written when its writer died."""
+        return [path.stem for path in self.folder.glob("*.new")]
 
     def find(self, name: str) -> Record | None:
         """The record of a lab. Raises TapbridgeError if it cannot be read."""

@@ -15,13 +15,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from tapbridge.lab import namespaces as ns
 from tapbridge.lab.record import Phase, Record, Shelf
-from tapbridge.lab.spec import MARK, netns_name, parse_mark
+from tapbridge.lab.spec import MARK, Mark, find_mark, netns_name
 from tapbridge.model.errors import Refused, Stuck, TapbridgeError
 
 NAMED: Final = Path("/run/netns")
@@ -29,19 +29,11 @@ _GENTLE_S: Final = 2.0  # what a guest gets to close its disks
 _ROUNDS: Final = 20  # a process can fork while we look
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inhabited:
-    """The namespaces of labs in which processes live: inode of a network namespace → (lab, place)."""
+def survey(shelf: str) -> dict[int, Mark]:
+    """The places of a shelf's labs in which processes live, by the inodes of their network namespaces.
 
-    places: dict[int, tuple[str, str]]
-
-    def of(self, lab: str) -> set[int]:
-        """The inodes of one lab."""
-        return {inode for inode, (owner, _) in self.places.items() if owner == lab}
-
-
-def survey() -> Inhabited:
-    """Look into every network namespace that a process of this machine lives in, and that we may look into."""
+    Looks into every network namespace that a process of this machine lives in, and that we may look into.
+    """
     own = os.stat("/proc/self/ns/net").st_ino
     first: dict[int, int] = {}
     for pid in _pids():
@@ -49,7 +41,7 @@ def survey() -> Inhabited:
         if inode not in (None, own):
             first.setdefault(inode, pid)
     found = {inode: _marked(f"/proc/{pid}/ns/net", pid) for inode, pid in first.items()}
-    return Inhabited(places={inode: mark for inode, mark in found.items() if mark is not None})
+    return {inode: mark for inode, mark in found.items() if mark is not None and mark.shelf == shelf}
 
 
 def remove(shelf: Shelf, name: str) -> bool:
@@ -62,30 +54,29 @@ def remove(shelf: Shelf, name: str) -> bool:
         known = record is not None
     except TapbridgeError:  # its record is damaged: its marks remain
         record, known = None, True
+    own = _marked("/proc/self/ns/net", None)
+    if own is not None and (own.shelf, own.lab) == (shelf.ident, name):
+        raise Refused(f"this process is in the lab {name} itself", hint="run it outside of the lab", code="inside-lab")
     if record is not None:
-        own = os.stat("/proc/self/ns/net").st_ino
-        if any(keep.netns == own for keep in record.keeps.values()):
-            raise Refused(
-                f"this process is in the lab {name} itself", hint="run it outside of the lab", code="inside-lab"
-            )
         shelf.write(replace(record, phase=Phase.GOING))
-    ended = _end_processes(name)
-    unnamed = _unname(name, record)
+    ended = _end_processes(shelf.ident, name)
+    unnamed = _unname(shelf.ident, name, record)
     shelf.forget(name)
     return known or ended or unnamed
 
 
 def leftovers(shelf: Shelf) -> list[str]:
-    """Every lab of which anything is left, sorted."""
-    named = {mark[0] for path in NAMED.glob("tb-*") if (mark := _marked(str(path), None)) is not None}
-    return sorted({*shelf.names(), *named, *(lab for lab, _ in survey().places.values())})
+    """Every lab of this shelf of which anything is left, sorted. The shelf must be locked."""
+    named = [mark for path in NAMED.glob("tb-*") if (mark := _marked(str(path), None)) is not None]
+    found = [mark.lab for mark in (*named, *survey(shelf.ident).values()) if mark.shelf == shelf.ident]
+    return sorted({*shelf.names(), *shelf.drafts(), *found})
 
 
-def _end_processes(lab: str) -> bool:
+def _end_processes(shelf: str, lab: str) -> bool:
     any_found = False
     for round_number in range(_ROUNDS):
-        inodes = survey().of(lab)
-        pidfds = list(_open_inhabitants(lab, inodes))
+        inodes = {inode for inode, mark in survey(shelf).items() if mark.lab == lab}
+        pidfds = list(_open_inhabitants(f"{MARK} {shelf} {lab} ".encode(), inodes))
         if not pidfds:
             return any_found
         any_found = True
@@ -102,9 +93,9 @@ def _end_processes(lab: str) -> bool:
     )
 
 
-def _open_inhabitants(lab: str, inodes: set[int]) -> Iterator[int]:
+def _open_inhabitants(keeper: bytes, inodes: set[int]) -> Iterator[int]:
     """A pidfd of every process in these network namespaces, or in the mount namespace of one of their keepers."""
-    mounts = {_inode(pid, "mnt") for pid in _pids() if _inode(pid, "net") in inodes and _is_keeper(pid, lab)}
+    mounts = {_inode(pid, "mnt") for pid in _pids() if _inode(pid, "net") in inodes and _begins_with(pid, keeper)}
     mounts -= {None, os.stat("/proc/self/ns/mnt").st_ino}
     for pid in _pids():
         with contextlib.suppress(ProcessLookupError):
@@ -117,7 +108,7 @@ def _open_inhabitants(lab: str, inodes: set[int]) -> Iterator[int]:
 
 def _end(pidfds: Iterable[int], *, gently: bool) -> None:
     waiting = set(pidfds)
-    first = (signal.SIGTERM, signal.SIGHUP, signal.SIGCONT) if gently else (signal.SIGKILL,)
+    first = (signal.SIGTERM, signal.SIGCONT) if gently else (signal.SIGKILL,)
     for signals in (first, (signal.SIGKILL,)):
         for pidfd in waiting:
             for number in signals:
@@ -130,24 +121,24 @@ def _end(pidfds: Iterable[int], *, gently: bool) -> None:
             return
 
 
-def _unname(lab: str, record: Record | None) -> bool:
+def _unname(shelf: str, lab: str, record: Record | None) -> bool:
     """Take the names out of /run/netns: those whose namespace bears our mark, and files left by a crash of ours."""
     places = record.spec.places if record is not None and record.named else ()
     unfinished = {netns_name(lab, place) for place in places}
     found = False
     for path in sorted(NAMED.glob(f"tb-{lab}-*")):
         mark = _marked(str(path), None)
-        if mark is not None and mark[0] == lab:
+        if mark is not None and (mark.shelf, mark.lab) == (shelf, lab):
             ns.detach(str(path))
-        elif path.name not in unfinished or os.path.ismount(path) or path.stat().st_size != 0:
+        elif mark is not None or path.name not in unfinished or os.path.ismount(path):
             continue
         path.unlink()
         found = True
     return found
 
 
-def _marked(netns: str, pid: int | None) -> tuple[str, str] | None:
-    """The mark in a network namespace: (lab, place)."""
+def _marked(netns: str, pid: int | None) -> Mark | None:
+    """The mark in a network namespace."""
     words = ["nsenter", f"--net={netns}"]
     if pid is not None and not has_privilege():
         words += [f"--target={pid}", "--user", "--preserve-credentials"]
@@ -156,7 +147,7 @@ def _marked(netns: str, pid: int | None) -> tuple[str, str] | None:
     )
     if done.returncode != 0 or not done.stdout:
         return None
-    return parse_mark(str(json.loads(done.stdout)[0].get("ifalias", "")))
+    return find_mark(str(json.loads(done.stdout)[0].get("ifalias", "")))
 
 
 def has_privilege() -> bool:
@@ -166,9 +157,9 @@ def has_privilege() -> bool:
     return bool(int(capabilities, 16) >> 21 & 1)
 
 
-def _is_keeper(pid: int, lab: str) -> bool:
+def _begins_with(pid: int, words: bytes) -> bool:
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(f"{MARK} {lab} ".encode())
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(words)
     return False
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from tapbridge.model.errors import UsageError
 from tapbridge.model.values import Family, Mac, ip_bits, ip_text, network, parse_ip
@@ -129,15 +129,24 @@ def netns_name(lab: str, place: str) -> str:
     return f"tb-{lab}-{place}"
 
 
-def mark(lab: str, place: str) -> str:
-    """The alias of the loopback link of a place, by which the namespace is known to be ours."""
-    return f"{MARK} {lab} {place}"
+class Mark(NamedTuple):
+    """What a place is known by: the alias of its loopback link, and argv[0] of its keeper.
+
+    `shelf` tells whose it is: labs of other users, and of other run folders, are not ours.
+    """
+
+    shelf: str
+    lab: str
+    place: str
+
+    def __str__(self) -> str:
+        return f"{MARK} {self.shelf} {self.lab} {self.place}"
 
 
-def parse_mark(text: str) -> tuple[str, str] | None:
-    """The inverse of `mark`; None if the text is no mark of ours."""
+def find_mark(text: str) -> Mark | None:
+    """The inverse of `str(mark)`; None if the text is no mark."""
     words = text.split(" ")
-    return (words[1], words[2]) if len(words) == 3 and words[0] == MARK and _NAME.match(words[1]) else None
+    return Mark(*words[1:]) if len(words) == 4 and words[0] == MARK and _NAME.match(words[2]) else None
 
 
 def default_subnet(family: Family, name: str) -> str:

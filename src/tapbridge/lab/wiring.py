@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from tapbridge.lab.spec import BEYOND, BEYOND_GATEWAY, NIC, SWITCH, Spec, mark
+from tapbridge.lab.spec import BEYOND, BEYOND_GATEWAY, NIC, SWITCH, Mark, Spec
 
 DHCLIENT: Final = (
     *("dhclient", "-4", "-v", "-pf", f"/run/dhclient.{NIC}.pid", "-lf", f"/var/lib/dhcp/dhclient.{NIC}.leases"),
@@ -55,39 +55,33 @@ def files(spec: Spec, place: str) -> dict[str, str]:
     return found
 
 
-def marking(spec: Spec, place: str) -> list[str]:
+def marking(mark: Mark) -> list[str]:
     """What is done first in every place: it is marked as ours."""
-    return [f'link set lo alias "{mark(spec.name, place)}"', "link set lo up"]
+    return [f'link set lo alias "{mark}"', "link set lo up"]
 
 
 def cabling(spec: Spec, pids: Mapping[str, int]) -> dict[str, list[str]]:
     """By place, the lines that make its links; `pids` are those of the places' keepers."""
     lan = [f"link add {SWITCH} mtu {spec.mtu} address {spec.mac('lan')} type bridge stp_state 0 mcast_snooping 0"]
     for place in ("router", "peer", *spec.host_names):
-        lan += _veth(spec, place, (place, 1), (NIC, place, pids[place]))
-        lan += [f"link set {place} master {SWITCH} up"]
+        lan += [_veth(spec, place, (place, 1), (place, pids[place])), f"link set {place} master {SWITCH} up"]
     lan += [f"link set {SWITCH} up"]
-    router = _veth(spec, "eth1", ("router", 2), (NIC, "beyond", pids["beyond"]))
-    return {"lan": lan, "router": [*router, "link set eth1 up"]}
+    return {"lan": lan, "router": [_veth(spec, "eth1", ("router", 2), ("beyond", pids["beyond"])), "link set eth1 up"]}
 
 
-def _veth(spec: Spec, name: str, mac: tuple[str, int], other: tuple[str, str, int]) -> list[str]:
-    there, place, pid = other
-    far = f"name {there} mtu {spec.mtu} address {spec.mac(place)} netns {pid}"
-    return [
-        f"link add {name} mtu {spec.mtu} address {spec.mac(*mac)} type veth peer {far}",
-        f'link set {name} alias "{mark(spec.name, place)}"',
-    ]
+def _veth(spec: Spec, name: str, mac: tuple[str, int], far: tuple[str, int]) -> str:
+    """A cable: its near end `name`, its far end the NIC of the place `far`, by name and PID."""
+    place, pid = far
+    near = f"link add {name} mtu {spec.mtu} address {spec.mac(*mac)} type veth"
+    return f"{near} peer name {NIC} mtu {spec.mtu} address {spec.mac(place)} netns {pid}"
 
 
 def addressing(spec: Spec, place: str) -> list[str]:
     """The lines that give a place its fixed addresses and its default routes."""
     link = SWITCH if place == "lan" else NIC
     lines = [f"link set {link} up"]
-    if place in spec.host_names:
-        lines = [f'link set {link} alias "{mark(spec.name, place)}" up']
-        if spec.addresses == "leased":
-            return lines
+    if place in spec.host_names and spec.addresses == "leased":
+        return lines
     for family in spec.families:
         dad = "" if family == 4 else " nodad"
         subnet = BEYOND[family] if place == "beyond" else spec.subnet(family)
