@@ -34,7 +34,8 @@ def run(args: argparse.Namespace, world: World) -> Result:
     from tapbridge.guests.survey import survey
 
     listen_s = _parse_seconds(args.listen)
-    state = world.host().observe(Scope.HOST)
+    with world.host() as host:
+        state = host.observe(Scope.HOST)
     if listen_s and world.is_terminal() and not args.quiet:
         sys.stderr.write(f"listening for {listen_s:g} s\n")
     try:

@@ -53,12 +53,17 @@ def make_graph(state: State, guests: Iterable[Guest] = ()) -> Graph:
     uplinks = {link.name: find_uplink(state, link.name) for link in state.links if link.kind == "bridge"}
     carriers = {uplink.name for uplink in uplinks.values() if uplink is not None}
     tenants = _tenants(state, guests)
+    addresses: dict[IfName, list[Address]] = {}
+    for item in state.addresses:
+        addresses.setdefault(item.link, []).append(item)
     nodes: dict[str, Node] = {}
     edges: list[Edge] = []
     for link in sorted(state.links, key=lambda x: _order(x, carriers, tenants)):
         if link.kind == "loopback":
             continue
-        nodes[link.name] = _link_node(state, link, uplink=link.name in carriers, held=link.name in tenants)
+        nodes[link.name] = _link_node(
+            link, addresses.get(link.name, ()), uplink=link.name in carriers, held=link.name in tenants
+        )
         above = link.master if link.master is not None else link.parent if link.kind in _STACKED else None
         if above is not None:
             edges.append(Edge(above=above, below=link.name))
@@ -95,7 +100,7 @@ def natural(name: str) -> tuple[tuple[int, str], ...]:
     return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]{1,18})", name))
 
 
-def _link_node(state: State, link: Link, *, uplink: bool, held: bool) -> Node:
+def _link_node(link: Link, addresses: Iterable[Address], *, uplink: bool, held: bool) -> Node:
     role = Role.BRIDGE if link.kind == "bridge" else Role.UPLINK if uplink else Role.LINK
     facts = ["uplink" if uplink else link.kind or "NIC", _condition(link, held)]
     if link.bridge is not None and link.bridge.stp:
@@ -107,9 +112,7 @@ def _link_node(state: State, link: Link, *, uplink: bool, held: bool) -> Node:
     if link.mac is not None and link.master is None and not is_tap(link):
         facts.append(link.mac)
     hides = link.master is not None or is_tap(link)  # every port has a link-local address, and nobody uses it
-    notes = [
-        _address(item) for item in state.addresses_of(link.name) if not (hides and is_link_local(item.family, item.ip))
-    ]
+    notes = [_address(item) for item in addresses if not (hides and is_link_local(item.family, item.ip))]
     return Node(
         key=link.name, name=link.name, role=role, up=link.up and link.carrier, facts=tuple(facts), notes=tuple(notes)
     )
