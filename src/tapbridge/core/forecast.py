@@ -19,6 +19,7 @@ _DIES = {
     "lro": ("lro-off", Severity.INFO, "will be switched off: a bridge cannot forward merged frames"),
 }
 _RULES = ("nft-rule", "iptables-rule", "input-drop")
+_RULES_BY_NUMBER = ("nft-rule-by-number", "input-drop-by-number")
 _STABLE_PRIVACY = (2, 3)
 
 
@@ -36,6 +37,14 @@ def adoption_risks(state: State, nic: Link, intent: Adopt) -> tuple[Finding, ...
 
 def _attached(item: Attachment, intent: Adopt) -> Finding | None:
     holder = f"{item.program} ({item.pid})" if item.program else "a process that cannot be seen"
+    if item.kind in _RULES_BY_NUMBER:
+        return Finding(
+            code="firewall-names-nic",
+            severity=Severity.WARNING,
+            subject=item.link,
+            message=f"a firewall rule has the number of {item.link}, and the bridge has another: {item.detail}",
+            fix="write iifname and oifname instead of iif and oif in that rule",
+        )
     if item.kind in _RULES:
         if intent.take_name:
             return None

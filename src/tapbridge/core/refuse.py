@@ -168,10 +168,17 @@ def require_movable_routes(state: State, nic: Link) -> None:
 
 def require_open_firewall(state: State, intent: Adopt, nic: Link) -> None:
     """An input rule that accepts by the NIC's name under a dropping policy would cut the host off. Raises Refused."""
-    if intent.take_name or intent.force:
+    if intent.force:
         return
     for attachment in state.attachments:
-        if attachment.link == nic.name and attachment.kind == "input-drop":
+        if attachment.link == nic.name and attachment.kind == "input-drop-by-number":
+            raise Refused(
+                f"the firewall accepts input by the number of {nic.name} and drops the rest: {attachment.detail}",
+                hint="a bridge has a number of its own: write iifname instead of iif, oifname instead of oif",
+                code="firewall-names-nic",
+                subject=nic.name,
+            )
+        if attachment.link == nic.name and attachment.kind == "input-drop" and not intent.take_name:
             raise Refused(
                 f"the firewall accepts input by the name {nic.name} and drops the rest: {attachment.detail}",
                 hint="let the bridge take the NIC's name, so that the rule stays true: tapbridge up --take-name",

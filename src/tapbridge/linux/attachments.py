@@ -39,9 +39,10 @@ def observe_attachments(links: Sequence[Link]) -> tuple[Attachment, ...]:
 
     Seen are: `socket`, `packet-socket` and `membership` that will be deaf once the link is a port (what survives is
     left out), with the process where there is one; `nft-rule`, `iptables-rule`; `input-drop`, a rule without which
-    the host's own traffic would be dropped; `tc`, `xdp`, `lro`. Links that can neither join a bridge nor be one, and
-    ports, are not looked at, so five hundred taps cost nothing. Raises OSError where the kernel refuses what it should
-    not.
+    the host's own traffic would be dropped (`nft-rule-by-number`, `input-drop-by-number`: the rule has the link's
+    index, and no other link can have that); `tc`, `xdp`, `lro`. Links that can neither join a bridge nor be one, and
+    ports, are not looked at, so five hundred taps cost nothing. Raises OSError where the kernel refuses what it
+    should not.
     """
     names = {link.index: link.name for link in links if link.master is None and link.kind not in _NOT_LOOKED_AT}
     found = observe_sockets(names)

@@ -69,7 +69,8 @@ class _Named(NamedTuple):
 
 def observe_rules(links: Mapping[int, IfName]) -> list[Attachment]:
     """The rules that name the links, given by ifindex: `nft-rule` each, and `input-drop` once for a link whose own
-    traffic lives by such a rule, because what is not accepted is dropped. Without CAP_NET_ADMIN: none."""
+    traffic lives by such a rule, because what is not accepted is dropped. Both have `-by-number` where the rule has
+    the link's number instead of its name. Without CAP_NET_ADMIN: none."""
     try:
         if not dump(NETFILTER, _TABLES, bytes(4)):
             return []
@@ -94,37 +95,43 @@ class _Ruleset:
     def attachments(self, link: _Named) -> Iterator[Attachment]:
         decoded = [self._decode(message, link) for message in self._rules if _may_name(message)]
         naming = [rule for rule in decoded if rule is not None and rule.names]
+        name = IfName(link.name)
         for rule in naming[:_SHOWN]:
-            yield Attachment(link=IfName(link.name), kind="nft-rule", detail=_words(rule))
+            yield Attachment(link=name, kind="nft-rule" + _by(rule), detail=_words(rule))
         if len(naming) > _SHOWN:
-            more = f"{len(naming) - _SHOWN} more rules"
-            yield Attachment(link=IfName(link.name), kind="nft-rule", detail=more)
+            yield Attachment(link=name, kind="nft-rule", detail=f"{len(naming) - _SHOWN} more rules")
         for chain in self._chains.values():
             if link.name in chain.links:
                 words = f"chain {chain.name} of table {_FAMILIES.get(chain.family, '?')} {chain.table} hangs on it"
-                yield Attachment(link=IfName(link.name), kind="nft-rule", detail=words)
-        if vital := self._find_vital(naming, link):
-            yield Attachment(link=IfName(link.name), kind="input-drop", detail=_words(vital))
+                yield Attachment(link=name, kind="nft-rule", detail=words)
+        vital = {_by(rule): rule for rule in reversed(self._find_vital(naming, link))}
+        for by, rule in vital.items():
+            yield Attachment(link=name, kind="input-drop" + by, detail=_words(rule))
 
-    def _find_vital(self, naming: list[_Rule], link: _Named) -> _Rule | None:
-        """The first rule by which traffic of the host itself lives or dies, going by the link's name."""
+    def _find_vital(self, naming: list[_Rule], link: _Named) -> list[_Rule]:
+        """The rules by which traffic of the host itself lives or dies, going by the link."""
         candidates = [rule for rule in naming if rule.family in _TO_HOST and _decides(rule)]
         if not candidates:
-            return None
+            return []
         leading = [rule for message in self._rules if _may_lead(message) and (rule := self._decode(message, link))]
         last = {_place(message): message for message in self._rules}
+        vital = []
         for chain in self._chains.values():
             if chain.hook not in _HOOKS or not chain.filters:
                 continue
             final = last.get(chain[:3])
             drops = chain.drops or (final is not None and _drops_all(self._decode(final, link)))
             reached = _reachable(chain, leading)
-            for rule in candidates:
-                here = (rule.family, rule.table) == (chain.family, chain.table) and rule.chain in reached
-                wanted = ("iif", "iifname") if chain.hook in (0, 1) else ("oif", "oifname")
-                if here and (drops or _refuses_others(rule)) and any(x.split()[0] in wanted for x in rule.names):
-                    return rule
-        return None
+            wanted = ("iif", "iifname") if chain.hook in (0, 1) else ("oif", "oifname")
+            vital += [
+                rule
+                for rule in candidates
+                if (rule.family, rule.table) == (chain.family, chain.table)
+                and rule.chain in reached
+                and (drops or _refuses_others(rule))
+                and any(test.split()[0] in wanted for test in rule.names)
+            ]
+        return vital
 
     def _decode(self, message: bytes, link: _Named) -> _Rule | None:
         try:
@@ -273,6 +280,11 @@ def _reachable(chain: _Chain, rules: list[_Rule]) -> set[str]:
         } - reached
         reached |= fresh
     return reached
+
+
+def _by(rule: _Rule) -> str:
+    """Told apart by the kind of attachment: a rule by number stays with the NIC when the bridge takes its name."""
+    return "-by-number" if any(test.split()[0] in ("iif", "oif") for test in rule.names) else ""
 
 
 def _words(rule: _Rule) -> str:

@@ -125,7 +125,6 @@ INPUT = "chain i {; type filter hook input priority 0; policy drop;"
 OPEN = "chain i {; type filter hook input priority 0;"
 VITAL = {
     "by name": INPUT + 'iifname "eth0" tcp dport 22 accept;}',
-    "by number": INPUT + 'iif "eth0" accept;}',
     "by pattern": INPUT + 'iifname "eth*" accept;}',
     "in a set": INPUT + 'iifname { "lo", "eth0" } accept;}',
     "in a map": "chain x {; accept;};" + INPUT + 'iifname vmap { "lo" : accept, "eth0" : jump x };}',
@@ -167,6 +166,11 @@ def test_a_rule_that_the_hosts_own_traffic_lives_by(lan: Any, rules: str) -> Non
     found = _seen()
     assert [x.kind for x in found] == ["input-drop", "nft-rule"]
     assert all("eth0" in x.detail and " t " in x.detail for x in found)
+
+
+def test_a_rule_by_number_is_told_apart_for_the_bridge_has_another_even_under_the_same_name(lan: Any) -> None:
+    _nft(f"table inet t {{; {INPUT}" + 'iif "eth0" tcp dport 22 accept; iifname "eth0" tcp dport 80 accept;};}')
+    assert [x.kind for x in _seen()] == ["input-drop", "input-drop-by-number", "nft-rule", "nft-rule-by-number"]
 
 
 @pytest.mark.parametrize("rules", HARMLESS.values(), ids=HARMLESS.keys())
