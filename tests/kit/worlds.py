@@ -128,7 +128,7 @@ def _with_route(draw: DrawFn, state: State) -> State:
     family: Family = draw(st.sampled_from([4, 6]))
     names = [link.name for link in state.links if link.kind != "loopback"]
     hop = Nexthop(link=draw(st.sampled_from(names)), gateway=draw(_gateways(family)))
-    hops = (hop,)
+    hops: tuple[Nexthop, ...] = (hop,)
     if len(names) > 1 and hop.gateway and draw(st.booleans()):
         other = next(name for name in names if name != hop.link)
         hops = (hop, Nexthop(link=other, gateway=hop.gateway, weight=draw(st.integers(1, 3))))

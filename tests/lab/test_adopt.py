@@ -28,7 +28,8 @@ def _await_messages(lab: Lab, count: int) -> None:
 
 def _await(lab: Lab, place: str, condition: str) -> None:
     """Wait until a shell condition holds in a place, 30 s at most."""
-    lab.run(place, ["sh", "-c", f"for i in $(seq 150); do {condition} && exit 0; sleep 0.2; done; exit 1"])
+    loop = f"for i in $(seq 150); do {condition} && exit 0; sleep 0.2; done; exit 1"
+    assert lab.run(place, ["sh", "-c", loop], check=False).returncode == 0, condition
 
 
 def _change(lab: Lab, *words: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-
 from tapbridge.core.effect import effect
 from tapbridge.model.errors import HostError
 from tapbridge.model.state import Scope, State
@@ -12,7 +11,7 @@ from tapbridge.model.step import Await, Step
 
 
 class ModelHost:
-    """A host in memory. `fail_at` makes the step of that number, counted over its life, fail: for tests of the way back."""
+    """A host in memory. `fail_at` makes the step of that number, counted over its life, fail, to test the way back."""
 
     def __init__(self, state: State, *, fail_at: int | None = None) -> None:
         self.state = state.sorted()
