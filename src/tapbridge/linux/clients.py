@@ -52,7 +52,7 @@ def observe_clients(names: Collection[str]) -> tuple[Client, ...]:
         program = _PROGRAMS.get(processes.command_name(pid))
         if program is None or not processes.in_our_netns(pid) or not processes.may_configure_network(pid):
             continue
-        argv = processes.argument_vector(pid)
+        argv = _argv(pid, program)
         if not argv or (program == "udhcpc" and not _is_udhcpc(argv)):
             continue
         for client in _clients_of(pid, program, argv, names):
@@ -111,7 +111,7 @@ def start_client(client: Client, limit_s: float = 5.0) -> None:
 def _is(pid: int, client: Client) -> bool:
     if _PROGRAMS.get(processes.command_name(pid)) != client.program or not processes.in_our_netns(pid):
         return False
-    return processes.may_configure_network(pid) and _full_argv(pid, processes.argument_vector(pid)) == client.argv
+    return processes.may_configure_network(pid) and _full_argv(pid, _argv(pid, client.program)) == client.argv
 
 
 def _clients_of(pid: int, program: str, argv: tuple[str, ...], names: Collection[str]) -> Iterator[Client]:
@@ -122,7 +122,7 @@ def _clients_of(pid: int, program: str, argv: tuple[str, ...], names: Collection
     elif program == "NetworkManager":
         yield from _managed(pid, program, _networkmanager_links(pid), names)
     else:
-        words = [word for text in argv for word in text.split()] if program == "dhcpcd" else argv
+        words = argv[0].split() if program == "dhcpcd" else argv
         links = [IfName(word) for word in words[1:] if word in names] if program in ("dhcpcd", "udhcpc") else []
         if program == "udhcpc" and not links and "eth0" in names:
             links = [IfName("eth0")]  # busybox's default
@@ -145,6 +145,12 @@ def _client(pid: int, program: str, argv: tuple[str, ...], link: IfName | None, 
         cgroup=processes.control_group(pid),
         files=tuple(item for path in files if (item := _file(pid, path)) is not None),
     )
+
+
+def _argv(pid: int, program: str) -> tuple[str, ...]:
+    """The argument vector; of dhcpcd, which writes a title over it and its environment, the title alone."""
+    argv = processes.argument_vector(pid)
+    return argv[:1] if program == "dhcpcd" else argv
 
 
 def _full_argv(pid: int, argv: tuple[str, ...]) -> tuple[str, ...]:
@@ -234,7 +240,7 @@ def _is_udhcpc(argv: tuple[str, ...]) -> bool:
 
 
 def _managed(pid: int, program: str, links: dict[int, list[str]] | None, names: Collection[str]) -> Iterator[Client]:
-    argv = processes.argument_vector(pid)
+    argv = _argv(pid, program)
     if links is None:
         yield _client(pid, program, argv, None)
         return
