@@ -18,7 +18,7 @@ from tapbridge.model.state import State
 from tapbridge.model.verdict import Finding, Severity, Verdict
 from tapbridge.transact.journal import Journal
 from tapbridge.transact.lock import writing
-from tapbridge.transact.transaction import Report, apply, take_back
+from tapbridge.transact.transaction import Report, apply, mend
 
 if TYPE_CHECKING:
     from tapbridge.cli.world import World
@@ -63,15 +63,15 @@ def turn(world: World, what: str) -> Iterator[Session]:
 
 
 def _recovered(begun: Began, host: LinuxHost, journal: Journal) -> Finding:
-    left = take_back(begun, host)
+    left = mend(begun, host)
     if left:
         raise Stuck(
-            f"a '{begun.command}' that was cut off could not be taken back wholly: {'; '.join(left[:5])}",
+            f"a '{begun.command}' that was cut off could neither be finished nor taken back: {'; '.join(left[:5])}",
             hint="mend what is named, and run the command again",
             code="recover-incomplete",
         )
     journal.close()
-    message = f"a '{begun.command}' that was cut off was taken back first"
+    message = f"a '{begun.command}' that was cut off was brought to an end first"
     return Finding(code="recovered", severity=Severity.INFO, subject=begun.command, message=message)
 
 
@@ -114,6 +114,7 @@ def carry_out(plan: Plan, session: Session, check: Callable[[State], Verdict], w
         boot_id=session.boot_id,
         netns=session.host.cookie(),
         before=plan.before,
+        after=plan.after,
         touched=plan.touched,
     )
     report = apply(plan, began, session.host, session.journal, check)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tapbridge.cli.result import Result
-from tapbridge.core.topology import find_guest_name, find_uplink
+from tapbridge.core.topology import find_guest_name, find_uplink, is_tap
+from tapbridge.model.guest import Guest
 from tapbridge.model.state import PERMANENT, Address, Link, Scope, State
 
 if TYPE_CHECKING:
@@ -22,19 +24,32 @@ def run(args: Namespace, world: World) -> Result:
     """Show the bridges of this network namespace."""
     with world.host() as host:
         state = host.observe(Scope.LINKS)
-    document = {"bridges": [_bridge(state, link) for link in state.links if link.kind == "bridge"], "pending": None}
-    return Result(document=document, text="" if args.json else _text(state, world))
+    guests = _guests(state)
+    names = {nic.tap: guest.name for guest in guests for nic in guest.nics}
+    bridges = [_bridge(state, link, names) for link in state.links if link.kind == "bridge"]
+    text = "" if args.json else _text(state, guests, world)
+    return Result(document={"bridges": bridges, "pending": None}, text=text)
 
 
-def _text(state: State, world: World) -> str:
+def _guests(state: State) -> tuple[Guest, ...]:
+    """The guests behind the taps, whoever started them."""
+    if not any(is_tap(link) for link in state.links):
+        return ()
+    from tapbridge.guests.survey import identify
+
+    return identify(state)
+
+
+def _text(state: State, guests: tuple[Guest, ...], world: World) -> str:
     from tapbridge.draw.style import ansi, plain
+    from tapbridge.draw.text import speaks_unicode
     from tapbridge.draw.tree import host_tree
 
-    unicode = "utf" in (sys.stdout.encoding or "").lower()
-    return host_tree(state, unicode=unicode, style=ansi if world.colour() else plain)
+    unicode = speaks_unicode(sys.stdout.encoding)
+    return host_tree(state, guests, unicode=unicode, style=ansi if world.colour() else plain)
 
 
-def _bridge(state: State, link: Link) -> dict[str, Any]:
+def _bridge(state: State, link: Link, names: Mapping[str, str | None]) -> dict[str, Any]:
     uplink = find_uplink(state, link.name)
     return {
         "name": link.name,
@@ -42,19 +57,19 @@ def _bridge(state: State, link: Link) -> dict[str, Any]:
         "up": link.up and link.carrier,
         "uplink": uplink.name if uplink else None,
         "addresses": [address_json(a) for a in state.addresses_of(link.name)],
-        "ports": [_port(port) for port in state.ports(link.name)],
+        "ports": [_port(port, names.get(port.name)) for port in state.ports(link.name)],
         "owner": None,
         "lease": None,
         "saved": None,
     }
 
 
-def _port(port: Link) -> dict[str, Any]:
+def _port(port: Link, guest: str | None) -> dict[str, Any]:
     return {
         "name": port.name,
         "kind": port.kind or "nic",
         "up": port.up and port.carrier,
-        "guest": find_guest_name(port),
+        "guest": find_guest_name(port) or guest,
     }
 
 

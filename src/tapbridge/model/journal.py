@@ -27,6 +27,7 @@ class Began:
     boot_id: str
     netns: int
     before: State
+    after: State
     touched: tuple[str, ...]
 
 

@@ -59,6 +59,14 @@ def apply(plan: Plan, began: Began, host: Host, journal: Journal, check: Callabl
         return Report(outcome="done", done=done)
 
 
+def mend(began: Began, host: Host) -> tuple[str, ...]:
+    """Bring a change that was cut off to one of its ends: it is finished if all of it is there, else taken back.
+
+    What is left of it, empty for nothing.
+    """
+    return () if not differences(began.after, host.observe(), began.touched) else take_back(began, host)
+
+
 def take_back(began: Began, host: Host) -> tuple[str, ...]:
     """Make the touched links what they were: errors are collected, not obeyed. What is left, empty for nothing."""
     errors: list[str] = []

@@ -103,7 +103,7 @@ def test_who_may_not_change_the_network_is_told_so_with_exit_5(tmp_path: Path) -
 def test_an_input_rule_that_names_the_nic_under_a_dropping_policy_is_refused_but_with_take_name(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    rules = 'table inet f { chain input { type filter hook input priority 0; policy drop; iifname eth0 accept\n }\n}'
+    rules = "table inet f { chain input { type filter hook input priority 0; policy drop; iifname eth0 accept\n }\n}"
     with host_on_lan():
         run("nft", "-f", "-", stdin=rules)
         assert main(["up", "--yes"]) == 3

@@ -51,7 +51,13 @@ def _everywhere(*states: State) -> tuple[str, ...]:
 
 def _apply(plan: Plan, host: LinuxHost, folder: Path, intent: Adopt) -> Report:
     began = Began(
-        id="1", command="up", boot_id=boot_id(), netns=host.cookie(), before=plan.before, touched=plan.touched
+        id="1",
+        command="up",
+        boot_id=boot_id(),
+        netns=host.cookie(),
+        before=plan.before,
+        after=plan.after,
+        touched=plan.touched,
     )
     return apply(plan, began, host, Journal(folder), lambda state: verify(intent, state))
 
