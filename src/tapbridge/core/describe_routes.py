@@ -39,7 +39,10 @@ _ROUTER = 0x80
 
 
 def address_words(address: Address) -> list[str]:
-    """What `ip address add` takes, without flags."""
+    """What `ip address add` takes, without flags.
+
+    Without its protocol either, which is a note (IFA_PROTO) and no more: iproute2 6.1 of Debian 12 does not know it.
+    """
     words = [f"{address.ip}" if address.peer else f"{address.ip}/{address.prefix}"]
     if address.peer:
         words += ["peer", f"{address.peer}/{address.prefix}"]
@@ -54,8 +57,6 @@ def address_words(address: Address) -> list[str]:
         words += ["metric", str(address.metric)]
     if address.valid_lft is not None:
         words += ["valid_lft", str(address.valid_lft), "preferred_lft", str(address.preferred_lft or 0)]
-    if address.proto:
-        words += ["proto", str(address.proto)]
     return words
 
 
