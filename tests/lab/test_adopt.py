@@ -23,7 +23,7 @@ def _messages(lab: Lab) -> list[str]:
 
 def _await_messages(lab: Lab, count: int) -> None:
     """Wait until the server has logged as many DHCPv4 messages in all."""
-    assert _comes_true(lab, "router", f"[ $(grep -cE 'DHCP[A-Z]+[(]' /run/dnsmasq.log) -ge {count} ]")
+    _await(lab, "router", f"[ $(grep -cE 'DHCP[A-Z]+[(]' /run/dnsmasq.log) -ge {count} ]")
 
 
 def _await(lab: Lab, place: str, condition: str) -> None:
@@ -79,8 +79,8 @@ def test_router_advertisements_go_on_refreshing_addresses_and_routes(take_name: 
     final = "eth0" if take_name else "br0"
     _change(lab, "up", *(["--take-name"] if take_name else []))
     # Ours is a copy one metric worse; the kernel's own comes with the next advertisement.
-    assert _comes_true(lab, "h1", f"ip -6 route show default dev {final} proto ra | grep -q 'metric 1024'")
-    assert _comes_true(lab, "h1", f"ip -6 route show proto kernel dev {final} | grep -qE 'expires 1(19|20)sec'")
+    _await(lab, "h1", f"ip -6 route show default dev {final} proto ra | grep -q 'metric 1024'")
+    _await(lab, "h1", f"ip -6 route show proto kernel dev {final} | grep -qE 'expires 1(19|20)sec'")
 
 
 def _reaches(lab: Lab, place: str, other: str) -> bool:

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace, world: World) -> Result:
 
     listen_s = _parse_seconds(args.listen)
     with world.host() as host:
-        state = host.observe(Scope.HOST)
+        state = host.observe(Scope.KERNEL)
     if listen_s and world.is_terminal() and not args.quiet:
         sys.stderr.write(f"listening for {listen_s:g} s\n")
     try:

@@ -69,7 +69,7 @@ class LinuxHost:
             state = observe_kernel(self._channel, scope)
         except (OSError, Malformed) as error:
             raise _unreadable(error) from error
-        return state if scope is Scope.LINKS else _with_processes(state)
+        return _with_processes(state) if scope is Scope.HOST else state
 
     def perform(self, steps: Sequence[Step]) -> None:
         """Carry the steps out; see ports.Host.

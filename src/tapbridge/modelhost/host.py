@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tapbridge.core.effect import effect
 from tapbridge.model.errors import HostError
@@ -19,9 +20,11 @@ class ModelHost:
         self._fail_at = fail_at
 
     def observe(self, scope: Scope = Scope.HOST) -> State:
-        """The state, or its links and addresses."""
+        """The state, or as much of it as the scope says."""
         if scope is Scope.HOST:
             return self.state
+        if scope is Scope.KERNEL:
+            return replace(self.state, scope=scope, clients=(), dns=(), attachments=())
         return State(scope=scope, kernel=self.state.kernel, links=self.state.links, addresses=self.state.addresses)
 
     def perform(self, steps: Sequence[Step]) -> None:
