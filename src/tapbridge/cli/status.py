@@ -25,7 +25,7 @@ def run(args: Namespace, world: World) -> Result:
     with world.host() as host:
         state = host.observe(Scope.LINKS)
     guests = _guests(state)
-    names = {nic.link: guest.name for guest in guests for nic in guest.nics}
+    names: dict[str, str | None] = {nic.link: guest.name for guest in guests for nic in guest.nics}
     bridges = [_bridge(state, link, names) for link in state.links if link.kind == "bridge"]
     text = "" if args.json else _text(state, guests, world)
     return Result(document={"bridges": bridges, "pending": None}, text=text)
