@@ -107,7 +107,10 @@ def test_our_ids_are_never_the_users(taken: list[str]) -> None:
         ("qemu-system-s390x", "virtio-net-ccw"),
         ("qemu-system-aarch64 -M virt", "virtio-net-pci"),
         ("qemu-system-aarch64 -M virt-9.0,gic-version=3", "virtio-net-pci"),
-        ("qemu-system-aarch64 -M raspi3b", "board"),
+        ("qemu-system-aarch64 -M sbsa-ref", "virtio-net-pci"),
+        ("qemu-system-aarch64 -M raspi3b", "usb-net"),
+        ("qemu-system-xtensa -M virt", "virtio-net-pci"),
+        ("qemu-system-loongarch64", "virtio-net-pci"),
         ("qemu-system-arm -M vexpress-a9", "board"),
         ("qemu-system-riscv64 -M virt", "virtio-net-pci"),
         ("qemu-system-riscv32 -M sifive_u", "board"),
@@ -130,9 +133,12 @@ def test_the_users_choice_of_a_model_counts() -> None:
     assert choose_model(pc, "virtio,bootindex=1") == Model("virtio-net-pci", (("bootindex", "1"),))
 
 
-def test_a_machine_without_a_bus_is_refused() -> None:
-    with pytest.raises(Refused, match="no bus"):
-        choose_model(machine_of(parse_command(["qemu-system-x86_64", "-M", "none"])), None)
+@pytest.mark.parametrize(
+    "command", ["qemu-system-x86_64 -M none", "qemu-system-riscv64", "qemu-system-riscv32 -M spike"]
+)
+def test_a_machine_without_a_place_for_a_card_is_refused(command: str) -> None:
+    with pytest.raises(Refused, match="no place for a NIC"):
+        choose_model(machine_of(parse_command(command.split())), None)
 
 
 @pytest.mark.parametrize("text", ["", "-e1000", "a b", "e1000,mac=52:54:00:00:00:01", "e1000,id=x", "{}", "e1000\n"])

@@ -1,0 +1,84 @@
+"""What we believe of QEMU is what the QEMU of this machine does."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from kit.command import run
+from tapbridge.model.values import Mac
+from tapbridge.qemu.argv import BARE, VALUED, parse_command
+from tapbridge.qemu.machine import Model, choose_model, machine_of
+from tapbridge.qemu.nics import Nic, UserMode, nic_words
+
+QEMU = "qemu-system-x86_64"
+MAC = Mac("52:54:00:ab:cd:ef")
+
+pytestmark = pytest.mark.skipif(shutil.which(QEMU) is None, reason=f"there is no {QEMU}")
+
+
+def test_qemu_takes_a_word_where_we_believe_it_and_none_elsewhere() -> None:
+    known = {name: (f"-{name}", "-is-a-value") for name in VALUED} | {name: (f"-{name}",) for name in BARE}
+    end = "-there-is-no-such-option"
+    while known:
+        # QEMU looks at all words before it acts on any; this never gets past the looking
+        words = [word for pair in known.values() for word in pair]
+        said = run(QEMU, *words, end, check=False).stderr
+        found = re.search(r": (-.+): invalid option", said)
+        assert found, said
+        if found[1] == end:
+            break
+        assert found[1].removeprefix("-") in known, f"{found[1]} was taken for an option"
+        del known[found[1].removeprefix("-")]
+    assert len(known) > 120
+
+
+def test_every_option_that_qemu_tells_of_is_known() -> None:
+    told = re.findall(r"^--?([A-Za-z0-9_-]+)", run(QEMU, "-help").stdout, re.MULTILINE)
+    assert len(told) > 100
+    assert set(told) <= VALUED | BARE
+
+
+def network_of(*words: str) -> str:
+    """What QEMU's monitor says of the network of a guest that is never started."""
+    orders = (
+        {"execute": "qmp_capabilities"},
+        {"execute": "human-monitor-command", "arguments": {"command-line": "info network"}},
+        {"execute": "quit"},
+    )
+    done = subprocess.run(
+        [QEMU, "-accel", "tcg", "-m", "32", "-display", "none", "-S", "-qmp", "stdio", *words],
+        input="".join(json.dumps(order) for order in orders),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    texts = [answer["return"] for answer in answers if isinstance(answer.get("return"), str)]
+    assert texts, done.stdout + done.stderr
+    return str(texts[0])
+
+
+@pytest.mark.parametrize("machine", ["pc", "q35", "isapc", "microvm", "microvm,pcie=on"])
+def test_the_machine_takes_the_card_that_we_choose(machine: str) -> None:
+    model = choose_model(machine_of(parse_command([QEMU, "-M", machine])), None)
+    words = nic_words(Nic(id="tapbridge0", backend=UserMode(), model=model, mac=MAC))
+    said = network_of("-M", machine, *words)
+    assert re.search(rf"tapbridge0-nic: .*model={model.name},macaddr={MAC}", said)
+
+
+@pytest.mark.parametrize("extra", [(), ("-nic", "none"), ("-net", "none"), ("-nodefaults",)])
+def test_qemu_makes_no_nic_beside_ours(extra: tuple[str, ...]) -> None:
+    assert "macaddr=52:54:00:12:34:56" in network_of()
+    words = nic_words(Nic(id="tapbridge0", backend=UserMode(), model=Model("virtio-net-pci"), mac=MAC, host_mtu=1400))
+    assert re.findall(r"macaddr=(\S+)", network_of(*extra, *words)) == [MAC]
+
+
+def test_the_card_on_a_board_gets_our_address() -> None:
+    words = nic_words(Nic(id="tapbridge0", backend=UserMode(), model=Model("board"), mac=MAC))
+    assert f"model=e1000,macaddr={MAC}" in network_of("-M", "pc", *words)
