@@ -59,7 +59,7 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Guest:
+class GuestPlan:
     """A guest to be: its name, its NICs, the step that keeps the seed of its addresses, and what should be told."""
 
     name: str
@@ -96,7 +96,7 @@ def guest_name(args: Namespace, line: CommandLine) -> str:
     return parse_guest(args.name if args.name is not None else find_name(line) or "guest")
 
 
-def plan_guest(args: Namespace, world: World, state: State, line: CommandLine, requests: Sequence[NicRequest]) -> Guest:
+def plan_guest(args: Namespace, world: World, state: State, line: CommandLine, requests: Sequence[NicRequest]) -> GuestPlan:
     """Settle everything about a guest's NICs but their taps. Raises Refused, UsageError, HostError."""
     from tapbridge.qemu.seed import read_seed
 
@@ -127,7 +127,7 @@ def plan_guest(args: Namespace, world: World, state: State, line: CommandLine, r
             )
         )
     findings = [*_about_command(line), *(finding for nic in nics for finding in _about_nic(nic))]
-    return Guest(name=name, nics=tuple(nics), keep_seed=keep_seed, findings=tuple(findings))
+    return GuestPlan(name=name, nics=tuple(nics), keep_seed=keep_seed, findings=tuple(findings))
 
 
 def _choose_macs(requests: Sequence[NicRequest], guest: str, seed: Seed, state: State) -> list[Mac]:
@@ -191,7 +191,7 @@ def _about_nic(nic: Planned) -> list[Finding]:
     return found
 
 
-def check_free(guest: Guest, state: State, answers: Callable[[Neighbour], bool]) -> None:
+def check_free(guest: GuestPlan, state: State, answers: Callable[[Neighbour], bool]) -> None:
     """Raises Refused if somebody on a NIC's bridge has its address; a stale neighbour is asked whether he lives."""
     for nic in guest.nics:
         if nic.bridge is None:

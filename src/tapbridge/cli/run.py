@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tapbridge.cli.nets import USER, NicRequest, nic_options, read_requests
-from tapbridge.cli.nics import Guest, Planned, check_command, check_free, guest_name, no_vhost, plan_guest
+from tapbridge.cli.nics import GuestPlan, Planned, check_command, check_free, guest_name, no_vhost, plan_guest
 from tapbridge.cli.result import Result, print_result
 from tapbridge.core.macs import tap_mac
 from tapbridge.model.errors import HostError, Refused, UsageError
@@ -60,7 +60,7 @@ def run(args: Namespace, world: World) -> Result:
 @contextmanager
 def _attached(
     args: Namespace, world: World, line: CommandLine, requests: Sequence[NicRequest], name: str
-) -> Iterator[tuple[Guest, list[Backend]]]:
+) -> Iterator[tuple[GuestPlan, list[Backend]]]:
     """The guest with its taps in place. They go when the block ends, for nobody else has them open.
 
     The turn at the network ends before the block begins: whoever becomes QEMU holds no lock.
@@ -110,9 +110,9 @@ def _require_no_such_guest(state: State, name: str) -> None:
     tap = find_tap(state, name)
     if tap is None:
         return
-    from tapbridge.guests.procfs import take_census
+    from tapbridge.guests.survey import identify
 
-    pids = sorted({holding.pid for holding in take_census().holdings if holding.link == tap.name})
+    pids = [guest.pid for guest in identify(state) if guest.pid and tap.name in (nic.link for nic in guest.nics)]
     who = f"PID {pids[0]}, " if pids else ""
     raise Refused(
         f"a guest {name!r} is running already ({who}tap {tap.name} on {tap.master or 'no bridge'})",
@@ -122,7 +122,7 @@ def _require_no_such_guest(state: State, name: str) -> None:
     )
 
 
-def _keep_seed(guest: Guest, host: Host) -> Guest:
+def _keep_seed(guest: GuestPlan, host: Host) -> GuestPlan:
     """Write down what the addresses of this host are made from. Where that fails, the guest starts all the same."""
     if guest.keep_seed is None:
         return guest
@@ -141,7 +141,7 @@ def _keep_seed(guest: Guest, host: Host) -> Guest:
     return guest
 
 
-def _spoken(guest: Guest, words: Sequence[str]) -> tuple[Finding, ...]:
+def _spoken(guest: GuestPlan, words: Sequence[str]) -> tuple[Finding, ...]:
     """What `-v` tells: the arguments as they are added."""
     from shlex import join
 

@@ -51,7 +51,8 @@ def become(path: str, words: list[str], descriptors: Collection[int]) -> NoRetur
     import signal
 
     for number in _open_files():
-        os.set_inheritable(number, number <= 2 or number in descriptors)
+        if number > 2 or number in descriptors:  # the terminal stays as it was given to us, also where it is closed
+            os.set_inheritable(number, number in descriptors)
     before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGPIPE, signal.SIGXFSZ)}
     try:
         os.execv(path, words)

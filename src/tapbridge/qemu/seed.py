@@ -20,6 +20,7 @@ from tapbridge.model.values import Mac, parse_mac
 
 FILE: Final = "mac-seed"
 _BYTES: Final = 1 << 16
+_NAMES: Final = 4096  # looked at in /run/netns at most
 _MACHINE_IDS: Final = ("etc/machine-id", "var/lib/dbus/machine-id")
 
 
@@ -33,12 +34,15 @@ def find_machine_id(root: Path) -> str:
 
 
 def find_netns_name() -> str | None:
-    """Which network this process is in: "" for the machine's own, the name in /run/netns, None for a nameless one."""
+    """Which network this process is in: "" for the machine's own, the name in /run/netns, None for a nameless one.
+
+    None as well for a user who may not look at process 1.
+    """
     here = os.stat("/proc/self/ns/net")
+    if _is_same(here, "/proc/1/ns/net"):
+        return ""
     try:
-        if os.path.samestat(here, os.stat("/proc/1/ns/net")):
-            return ""
-        names = sorted(os.listdir("/run/netns"))[:4096]
+        names = sorted(os.listdir("/run/netns"))[:_NAMES]
     except OSError:
         return None
     return next((name for name in names if _is_same(here, f"/run/netns/{name}")), None)

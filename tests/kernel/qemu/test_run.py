@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from kit.command import run
-from kit.netns import new_netns
+from kit.netns import named_netns, new_netns
 from tapbridge.qemu.argv import parse_command, parse_pairs
 
 TAPBRIDGE = (sys.executable, "-m", "tapbridge")
@@ -73,11 +73,17 @@ class Host:
             guest.communicate(timeout=30)  # its stdin ends, and so does it
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[Host]:
-    qemu = tmp_path / "qemu-system-x86_64"
+def stand_in(folder: Path) -> str:
+    """A script in QEMU's place, under QEMU's name."""
+    qemu = folder / "qemu-system-x86_64"
     qemu.write_text(STAND_IN)
     qemu.chmod(0o755)
+    return str(qemu)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    qemu = stand_in(tmp_path)
     with new_netns() as here, new_netns() as lan, here.entered():
         run("ip", "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
         run("ip", "link", "set", "br0", "alias", f"tapbridge uplink={UPLINK} nic=eth0")
@@ -86,7 +92,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
         run("ip", "link", "set", "br0", "up")
         with lan.entered():
             run("ip", "link", "set", "lan0", "up")
-        yield Host(tmp_path, str(qemu))
+        yield Host(tmp_path, qemu)
 
 
 def links() -> list[str]:
@@ -183,6 +189,31 @@ def test_an_address_is_the_same_at_every_start_and_another_for_every_guest(host:
     assert macs[0] == macs[1] != macs[2]
     printed = json.loads(host.tapbridge("args", "--name", "web", "--json").stdout)["args"]
     assert pairs(printed, "device")["mac"] == macs[0]
+
+
+def test_a_new_network_card_does_not_change_the_guests(tmp_path: Path) -> None:
+    qemu = stand_in(tmp_path)
+    host = Host(tmp_path, qemu)
+    with named_netns("run-seed") as named, named.entered():
+        run("ip", "link", "add", "br0", "type", "bridge")
+        run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "lan0")
+        run("ip", "link", "set", "br0", "alias", f"tapbridge uplink={UPLINK} nic=eth0")
+        run("ip", "link", "set", "eth0", "address", UPLINK, "master", "br0", "up")
+        first = pairs(host.told("run", "--", qemu)["words"], "device")["mac"]
+        run("ip", "link", "set", "eth0", "address", "02:00:00:00:09:09")
+        run("ip", "link", "set", "br0", "alias", "tapbridge uplink=02:00:00:00:09:09 nic=eth0")
+        assert pairs(host.told("run", "--", qemu)["words"], "device")["mac"] == first
+        (tmp_path / "state/mac-seed").unlink()
+        assert pairs(host.told("run", "--", qemu)["words"], "device")["mac"] != first
+
+
+def test_a_user_without_rights_may_use_user_mode_alone(host: Host) -> None:
+    dropped = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", *TAPBRIDGE, "run")
+    done = run(*dropped, "--", host.qemu, check=False, env=host.env)
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "sudo" in done.stderr
+    told = json.loads(run(*dropped, "--net", "user", "--", host.qemu, env=host.env).stdout)
+    assert pairs(told["words"], "netdev")["model"] == "user"
 
 
 def test_a_guest_that_runs_is_not_started_twice(host: Host) -> None:
