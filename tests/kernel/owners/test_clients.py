@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,11 +18,13 @@ from kit.command import run
 from kit.netns import new_netns
 from tapbridge.linux.clients import observe_clients, start_client, stop_client
 from tapbridge.model.errors import HostError
-from tapbridge.model.state import Client
+from tapbridge.model.state import Client, State
 from tapbridge.model.values import IfName
+from tapbridge.owners.table import find_owner
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 NIC = IfName("eth0")
+NETWORKD = "/lib/systemd/systemd-networkd"
 
 
 @pytest.fixture
@@ -119,6 +122,35 @@ def test_a_manager_holds_the_links_that_it_says(lan: Any, start: Start) -> None:
     assert (client.program, client.link) == ("systemd-networkd", "eth0")
     assert [file.path for file in client.files] == [str(network)]
     (links / str(index)).unlink()
+
+
+@pytest.mark.skipif(not os.path.exists(NETWORKD), reason="systemd-networkd is not installed")
+def test_systemd_networkd_itself_is_understood(lan: Any) -> None:
+    """It holds the link that a .network file matches and no other; a read-only /sys tells it that there is no udev."""
+    run("ip", "link", "add", "eth1", "type", "veth", "peer", "name", "q1")
+    folder = Path("/run/systemd/network")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("links", "leases", "lldp"):
+        (folder.parent / "netif" / name).mkdir(parents=True, exist_ok=True)
+    run("chown", "-R", "systemd-network", folder.parent / "netif")
+    network = folder / "10-netplan-eth0.network"
+    network.write_text("[Match]\nName=eth0\n[Network]\nAddress=192.0.2.9/24\n")
+    script = f"mount -t sysfs -o ro sysfs /sys && exec {NETWORKD}"
+    process = subprocess.Popen(["unshare", "-m", "sh", "-c", script], stderr=subprocess.DEVNULL)
+    try:
+        lan.wait_for(lambda: "192.0.2.9" in run("ip", "addr", "show", "dev", "eth0").stdout)
+        lan.wait_for(lambda: len(_programs()) == 1)
+        (client,) = observe_clients(["lo", "eth0", "eth1", "q1"])
+        assert (client.program, client.link, client.pid) == ("systemd-networkd", "eth0", process.pid)
+        assert [file.path for file in client.files] == [str(network)]
+        assert find_owner(State(clients=(client,)), IfName("eth1")) is None
+        owner = find_owner(State(clients=(client,)), NIC)
+        assert owner is not None
+        assert owner.name == "netplan (systemd-networkd)"
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree("/run/systemd")
 
 
 def test_networkmanager_likewise(lan: Any, start: Start) -> None:
