@@ -353,12 +353,13 @@ def pair() -> Iterator[Pair]:
 
 @pytest.mark.parametrize("steps", CASES.values(), ids=CASES.keys())
 def test_the_kernel_does_what_effect_foretells(pair: Pair, steps: list[Step]) -> None:
-    pair.check("nothing")
-    pair.perform(*steps)
+    pair.assert_same("nothing")
+    for step in steps:
+        pair.perform(step)
+        pair.assert_same(step)
 
 
 @pytest.mark.parametrize("steps", CASES.values(), ids=CASES.keys())
 def test_a_batch_is_its_steps_one_after_the_other(pair: Pair, steps: list[Step]) -> None:
-    pair.kernel.perform(steps)
-    pair.model.perform(steps)
-    pair.check(steps)
+    pair.perform(*steps)
+    pair.assert_same(steps)

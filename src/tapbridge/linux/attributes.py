@@ -28,10 +28,6 @@ class Malformed(ValueError):
     """A message that does not keep to the format, or is cut off."""
 
 
-class UnknownLink(LookupError):
-    """A message speaks of a link that was not there when the links were read."""
-
-
 def careful(decode: Callable[_P, _T]) -> Callable[_P, _T]:
     """Make whatever a decoder stumbles over one error: Malformed."""
 

@@ -1,4 +1,7 @@
-"""RTM_NEWADDR and RTM_NEWNEIGH: addresses, neighbours, and the entries of bridges' forwarding databases. Pure."""
+"""RTM_NEWADDR and RTM_NEWNEIGH: addresses, neighbours, and the entries of bridges' forwarding databases. Pure.
+
+Links go by the names that are given; what is on a link without one, because the link has gone meanwhile, is left out.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from typing import Final
 from tapbridge.core.addressing import V6_METRIC
 from tapbridge.linux import uapi
 from tapbridge.linux.attributes import (
-    UnknownLink,
     careful,
     decode_ip,
     decode_mac,
@@ -45,22 +47,14 @@ _FLAGS: Final = (
 )
 
 
-def named(names: Mapping[int, IfName], index: int) -> IfName:
-    """The name of a link. Raises UnknownLink."""
-    try:
-        return names[index]
-    except KeyError:
-        raise UnknownLink(f"link {index} came while the host was read") from None
-
-
 @careful
 def decode_addresses(bodies: Iterable[bytes], names: Mapping[int, IfName]) -> tuple[Address, ...]:
-    """The addresses of a dump in its order. Raises Malformed, UnknownLink."""
+    """The addresses of a dump in its order. Raises Malformed."""
     addresses = []
     for body in bodies:
         number, prefix, flags, scope, index = ADDRESS.unpack_from(body)
-        family = FAMILIES.get(number)
-        if family is None:
+        family, link = FAMILIES.get(number), names.get(index)
+        if family is None or link is None:
             continue
         found = walk(body, ADDRESS.size)
         other = found[uapi.IFA_ADDRESS]
@@ -69,7 +63,7 @@ def decode_addresses(bodies: Iterable[bytes], names: Mapping[int, IfName]) -> tu
         preferred, valid = _LIFETIMES.unpack(found.get(uapi.IFA_CACHEINFO, _FOREVER_BOTH))
         addresses.append(
             Address(
-                link=named(names, index),
+                link=link,
                 family=family,
                 ip=decode_ip(local),
                 prefix=prefix,
@@ -89,18 +83,18 @@ def decode_addresses(bodies: Iterable[bytes], names: Mapping[int, IfName]) -> tu
 
 @careful
 def decode_neighbours(bodies: Iterable[bytes], names: Mapping[int, IfName]) -> tuple[Neighbour, ...]:
-    """The neighbours of a dump but what the kernel makes for itself. Raises Malformed, UnknownLink."""
+    """The neighbours of a dump but what the kernel makes for itself. Raises Malformed."""
     neighbours = []
     for body in bodies:
         number, index, state, flags, _ = NEIGHBOUR.unpack_from(body)
-        family = FAMILIES.get(number)
+        family, link = FAMILIES.get(number), names.get(index)
         found = walk(body, NEIGHBOUR.size)
         mac = found.get(uapi.NDA_LLADDR, b"")
-        if family is None or uapi.NDA_DST not in found or _is_the_kernels_own(state, flags, mac):
+        if family is None or link is None or uapi.NDA_DST not in found or _is_the_kernels_own(state, flags, mac):
             continue
         neighbours.append(
             Neighbour(
-                link=named(names, index),
+                link=link,
                 family=family,
                 ip=decode_ip(found[uapi.NDA_DST]),
                 mac=decode_mac(mac),
@@ -121,21 +115,14 @@ def _is_the_kernels_own(state: int, flags: int, mac: bytes) -> bool:
 
 @careful
 def decode_forwarding(bodies: Iterable[bytes], names: Mapping[int, IfName]) -> tuple[ForwardingEntry, ...]:
-    """What bridges know of a dump of AF_BRIDGE; what cards filter for themselves has no master. Raises the same."""
+    """What bridges know of a dump of AF_BRIDGE; what cards filter for themselves has no master. Raises Malformed."""
     entries = []
     for body in bodies:
         _, index, state, _, _ = NEIGHBOUR.unpack_from(body)
         found = walk(body, NEIGHBOUR.size)
         mac = decode_mac(found.get(uapi.NDA_LLADDR))
-        if uapi.NDA_MASTER not in found or mac is None:
-            continue
-        entries.append(
-            ForwardingEntry(
-                bridge=named(names, decode_u32(found[uapi.NDA_MASTER])),
-                port=named(names, index),
-                mac=mac,
-                local=bool(state & uapi.NUD_PERMANENT),
-                static=bool(state & uapi.NUD_NOARP),
-            )
-        )
+        bridge, port = names.get(decode_u32(found.get(uapi.NDA_MASTER))), names.get(index)
+        if bridge is not None and port is not None and mac is not None:
+            local, static = bool(state & uapi.NUD_PERMANENT), bool(state & uapi.NUD_NOARP)
+            entries.append(ForwardingEntry(bridge=bridge, port=port, mac=mac, local=local, static=static))
     return tuple(dict.fromkeys(entries))  # a VLAN-aware bridge tells an entry once per VLAN

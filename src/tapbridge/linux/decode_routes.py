@@ -1,14 +1,18 @@
-"""RTM_NEWROUTE and RTM_NEWRULE: routes and policy routing rules. Pure."""
+"""RTM_NEWROUTE and RTM_NEWRULE: routes and policy routing rules. Pure.
+
+Links go by the names that are given; a route by a link without one, because the link has gone meanwhile, is left out.
+"""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Final
 
 from tapbridge.linux import uapi
 from tapbridge.linux.attributes import U16, Malformed, careful, decode_ip, decode_name, decode_u8, decode_u32, walk
-from tapbridge.linux.decode_addresses import FAMILIES, named
+from tapbridge.linux.decode_addresses import FAMILIES
 from tapbridge.model.state import PROTO_KERNEL, TABLE_LOCAL, Nexthop, Route, Rule
 from tapbridge.model.values import Family, IfName
 
@@ -41,6 +45,10 @@ _SELECTORS: Final = {
 _Attributes = dict[int, bytes]
 
 
+class _Gone(LookupError):
+    """A route by a link that has gone."""
+
+
 def is_derived(route: Route) -> bool:
     """Whether the kernel makes the route by itself from addresses and links, and takes it away with them."""
     if route.protocol != PROTO_KERNEL:
@@ -51,15 +59,14 @@ def is_derived(route: Route) -> bool:
 
 @careful
 def decode_routes(bodies: Iterable[bytes], names: Mapping[int, IfName]) -> tuple[Route, ...]:
-    """The routes of a dump in its order, less the derived and the cached. Raises Malformed, UnknownLink."""
+    """The routes of a dump in its order, less the derived and the cached. Raises Malformed."""
     routes = []
     for body in bodies:
         number, *_, flags = ROUTE.unpack_from(body)
         if number in FAMILIES and not flags & uapi.RTM_F_CLONED:
-            route = _route(body, FAMILIES[number], names)
-            if not is_derived(route):
-                routes.append(route)
-    return tuple(routes)
+            with suppress(_Gone):
+                routes.append(_route(body, FAMILIES[number], names))
+    return tuple(route for route in routes if not is_derived(route))
 
 
 def _route(body: bytes, family: Family, names: Mapping[int, IfName]) -> Route:
@@ -109,8 +116,11 @@ def _hops(found: _Attributes, flags: int, names: Mapping[int, IfName]) -> tuple[
 def _hop(found: _Attributes, index: int, flags: int, weight: int, names: Mapping[int, IfName]) -> Nexthop:
     gateway = found.get(uapi.RTA_GATEWAY) or found.get(uapi.RTA_VIA, b"")[2:]  # struct rtvia begins with the family
     encap = U16.unpack(found[uapi.RTA_ENCAP_TYPE])[0] if uapi.RTA_ENCAP_TYPE in found else None
+    link = names.get(index)
+    if index and link is None:
+        raise _Gone
     return Nexthop(
-        link=named(names, index) if index else None,
+        link=link,
         gateway=decode_ip(gateway) if gateway else None,
         weight=weight,
         onlink=bool(flags & uapi.RTNH_F_ONLINK),

@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from tapbridge.linux import uapi
-from tapbridge.linux.attributes import UnknownLink, encode_ip, pack_name, pack_u32
-from tapbridge.linux.channel import DUMP_ATTEMPTS, Channel
+from tapbridge.linux.attributes import encode_ip, pack_name, pack_u32
+from tapbridge.linux.channel import Channel
 from tapbridge.linux.decode_addresses import NEIGHBOUR, decode_addresses, decode_forwarding, decode_neighbours
 from tapbridge.linux.decode_links import decode_links, decode_sysctls
 from tapbridge.linux.decode_routes import decode_routes, decode_rules
@@ -27,11 +26,34 @@ _LEAN: Final = pack_u32(uapi.IFLA_EXT_MASK, uapi.RTEXT_FILTER_SKIP_STATS)
 
 
 def observe_kernel(channel: Channel, scope: Scope) -> State:
-    """What the kernel says of itself. Raises OSError and Malformed."""
-    for _ in range(DUMP_ATTEMPTS):
-        with suppress(UnknownLink):
-            return _observe_once(channel, scope)
-    raise OSError(errno.EINTR, f"links came and went during each of {DUMP_ATTEMPTS} attempts to read the host")
+    """What the kernel says of itself. Raises OSError and Malformed.
+
+    The links are read last: what came with a link later is not there yet, what went with a link before is left out.
+    """
+    told_addresses = channel.dump(uapi.RTM_GETADDR, bytes(8))
+    rest = _read_rest(channel) if scope is Scope.HOST else None
+    told_links = channel.dump(uapi.RTM_GETLINK, _LINK_HEADER + _LEAN)
+    links = _with_wireless(decode_links(told_links))
+    names = {link.index: link.name for link in links}
+    state = State(scope=scope, kernel=kernel_version(), links=links, addresses=decode_addresses(told_addresses, names))
+    if rest is None:
+        return state.sorted()
+    routes, rules, neighbours, forwarding = rest
+    return replace(
+        state,
+        routes=decode_routes(routes, names),
+        rules=decode_rules(rules),
+        neighbours=decode_neighbours(neighbours, names),
+        sysctls=decode_sysctls(told_links) + read_sysctls(),
+        forwarding=decode_forwarding(forwarding, names),
+    ).sorted()
+
+
+def _read_rest(channel: Channel) -> tuple[list[bytes], list[bytes], list[bytes], list[bytes]]:
+    routes = _of_family(channel, uapi.RTM_GETROUTE, 4) + _of_family(channel, uapi.RTM_GETROUTE, 6)
+    rules = _of_family(channel, uapi.RTM_GETRULE, 4) + _of_family(channel, uapi.RTM_GETRULE, 6)
+    neighbours = channel.dump(uapi.RTM_GETNEIGH, bytes(12)) + channel.dump(uapi.RTM_GETNEIGH, _PROXIES)
+    return routes, rules, neighbours, channel.dump(uapi.RTM_GETNEIGH, bytes((uapi.AF_BRIDGE,)) + bytes(11))
 
 
 def kernel_version() -> tuple[int, int]:
@@ -39,28 +61,6 @@ def kernel_version() -> tuple[int, int]:
     major, _, rest = os.uname().release.partition(".")
     minor = rest.split(".")[0].split("-")[0].rstrip("+")
     return int(major), int(minor)
-
-
-def _observe_once(channel: Channel, scope: Scope) -> State:
-    bodies = channel.dump(uapi.RTM_GETLINK, _LINK_HEADER + _LEAN)
-    links = _with_wireless(decode_links(bodies))
-    names = {link.index: link.name for link in links}
-    addresses = decode_addresses(channel.dump(uapi.RTM_GETADDR, bytes(8)), names)
-    state = State(scope=scope, kernel=kernel_version(), links=links, addresses=addresses)
-    if scope is Scope.LINKS:
-        return state.sorted()
-    neighbours = channel.dump(uapi.RTM_GETNEIGH, bytes(12)) + channel.dump(uapi.RTM_GETNEIGH, _PROXIES)
-    forwarding = channel.dump(uapi.RTM_GETNEIGH, bytes((uapi.AF_BRIDGE,)) + bytes(11))
-    return replace(
-        state,
-        routes=decode_routes(
-            _of_family(channel, uapi.RTM_GETROUTE, 4) + _of_family(channel, uapi.RTM_GETROUTE, 6), names
-        ),
-        rules=observe_rules(channel, 4) + observe_rules(channel, 6),
-        neighbours=decode_neighbours(neighbours, names),
-        sysctls=decode_sysctls(bodies) + read_sysctls(),
-        forwarding=decode_forwarding(forwarding, names),
-    ).sorted()
 
 
 def _of_family(channel: Channel, kind: int, family: Family, rest: bytes = bytes(11)) -> list[bytes]:
@@ -114,5 +114,5 @@ def observe_routes_to(channel: Channel, family: Family, table: int, dst: str, li
 
 
 class _Numbered(dict[int, IfName]):
-    def __missing__(self, index: int) -> IfName:
-        return IfName(f"#{index}")
+    def get(self, index: int, default: object = None) -> IfName:
+        return self[index] if index in self else IfName(f"#{index}")
