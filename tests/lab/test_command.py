@@ -175,3 +175,9 @@ def test_a_program_that_is_missing_is_named_with_its_package(
     finally:
         run("umount", "/usr/sbin/dhclient")
     assert not (run_dir / "labs").exists()
+
+
+@pytest.mark.parametrize("verb", ["up", "down"])
+def test_where_the_run_folder_cannot_be_made_it_is_refused(verb: str) -> None:
+    done = run(*TAPBRIDGE, "lab", verb, check=False, env={"TAPBRIDGE_RUN_DIR": "/proc/nowhere"})
+    assert (done.returncode, "hint: set TAPBRIDGE_RUN_DIR" in done.stderr) == (5, True)

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from tapbridge.lab.spec import Spec, load_spec, parse_lab_name
-from tapbridge.model.errors import HostError, TapbridgeError
+from tapbridge.model.errors import Forbidden, HostError, TapbridgeError
 
-_MOST_BYTES = 1 << 20
+_MOST_BYTES: Final = 1 << 20
+_TURNS: Final = 1000
 
 
 class Phase(StrEnum):
@@ -103,15 +104,27 @@ class Shelf:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder: labs are made and removed one after another. Waits for the other."""
-        while True:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-            fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        """Hold the folder: labs are made and removed one after another. Waits for the other. Raises Forbidden."""
+        for _ in range(_TURNS):
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+            except OSError as error:
+                raise Forbidden(
+                    f"{self.folder} cannot be made: {error.strerror}",
+                    hint="set TAPBRIDGE_RUN_DIR to a folder of your own",
+                    code="no-run-folder",
+                ) from error
+            try:
+                fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+            except FileNotFoundError:
+                continue
             fcntl.flock(fd, fcntl.LOCK_EX)
             with contextlib.suppress(FileNotFoundError):
                 if os.stat(self.folder).st_ino == os.fstat(fd).st_ino:
                     break
-            os.close(fd)  # another lab's end has removed the folder while we waited
+            os.close(fd)  # the end of another lab has removed the folder while we waited
+        else:
+            raise HostError(f"{self.folder} goes as often as it is made")
         try:
             yield
         finally:

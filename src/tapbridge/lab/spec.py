@@ -97,6 +97,10 @@ class Spec:
             f"02:{digest[0]:02x}:{digest[1]:02x}:{digest[2]:02x}:{port:02x}:{_same_in_hex(place_number(place)):02x}"
         )
 
+    def machine_id(self, place: str) -> str:
+        """What a place has as /etc/machine-id, machine-id(5): the MACs of a host's guests are made from it."""
+        return _digest(f"{self.name} {place}").hex()[:32]
+
     def dump(self) -> dict[str, Any]:
         """The spec as JSON."""
         return asdict(self)

@@ -46,6 +46,7 @@ def sysctls(spec: Spec, place: str) -> dict[str, str]:
 def files(spec: Spec, place: str) -> dict[str, str]:
     """Files of a place that the machine's own must not shine through."""
     found = {
+        "/etc/machine-id": f"{spec.machine_id(place)}\n",  # so that its guests' MACs are no other host's
         "/etc/hosts": f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {place}\n",
         "/etc/resolv.conf": f"search {DOMAIN}\nnameserver {spec.ip('router', 4)}\n",
     }
