@@ -14,6 +14,7 @@ from tapbridge.core.topology import find_uplink
 from tapbridge.model.errors import InvalidName, Refused, UsageError
 from tapbridge.model.state import Link, State
 from tapbridge.model.values import IfName, Mac, parse_found_name, parse_mac
+from tapbridge.qemu.nics import MTU_LARGEST
 
 USER: Final = "user"
 PORTS: Final = 1023
@@ -22,8 +23,8 @@ PORTS: Final = 1023
 QUEUES: Final = 256
 """MAX_TAP_QUEUES of drivers/net/tun.c."""
 
-MTU: Final = range(68, 65522)
-"""What a tap can have, in bytes: ETH_MIN_MTU to 65535 less the Ethernet header (drivers/net/tun.c)."""
+MTU: Final = range(68, MTU_LARGEST + 1)
+"""What a tap can have, in bytes, from ETH_MIN_MTU on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from tapbridge.model.verdict import Finding, Severity
 from tapbridge.qemu.argv import CommandLine, Section, find_name, ids, parse_config
 from tapbridge.qemu.found import find_nics, refuse_nics, wants_none
 from tapbridge.qemu.machine import Model, choose_model, machine_of
-from tapbridge.qemu.nics import MTU_USUAL, Backend, Nic, check_card, choose_id, parse_guest
+from tapbridge.qemu.nics import MTU_LARGEST, MTU_USUAL, Backend, Nic, check_card, choose_id, parse_guest
 
 if TYPE_CHECKING:
     from tapbridge.cli.world import World
@@ -147,7 +147,7 @@ def _asked(requests: Sequence[NicRequest]) -> set[Mac]:
 
 
 def _host_mtu(request: NicRequest, bridge: Link | None) -> int | None:
-    largest = MTU_USUAL if bridge is None else bridge.mtu
+    largest = MTU_USUAL if bridge is None else min(bridge.mtu, MTU_LARGEST)
     if request.mtu is None:
         return None if largest == MTU_USUAL else largest
     if request.mtu > largest:

@@ -20,6 +20,9 @@ NAME_BYTES: Final = 128
 MTU_USUAL: Final = 1500
 """Bytes; what every Ethernet has unless told otherwise, guests included."""
 
+MTU_LARGEST: Final = 65521
+"""Bytes; 65535 less the Ethernet header (drivers/net/tun.c)."""
+
 _NO_ADDRESS: Final = 1  # IN6_ADDR_GEN_MODE_NONE
 
 
@@ -118,7 +121,7 @@ def attach_steps(tap: IfName, bridge: Link, guest: str, *, ipv6: bool) -> tuple[
     is set before the bridge sees it, because a bridge takes the lowest of its ports'.
     """
     silent = (SetAddressGeneration(link=tap, mode=_NO_ADDRESS),) if ipv6 else ()
-    mtu = () if bridge.mtu == MTU_USUAL else (SetMtu(link=tap, mtu=bridge.mtu),)
+    mtu = () if bridge.mtu == MTU_USUAL else (SetMtu(link=tap, mtu=min(bridge.mtu, MTU_LARGEST)),)
     return (
         SetAlias(link=tap, alias=dump_alias(guest)),
         *silent,

@@ -123,14 +123,14 @@ def test_the_host_takes_no_address_on_the_guests_wire(host: Host) -> None:
     assert tap["addr_info"] == []
 
 
-def test_large_frames_stay_large(host: Host) -> None:
+@pytest.mark.parametrize(("mtu", "of_tap"), [(9000, 9000), (576, 576), (65535, 65521)])
+def test_a_bridge_keeps_its_mtu_and_the_guest_is_told(host: Host, mtu: int, of_tap: int) -> None:
     for link in ("eth0", "br0"):
-        run("ip", "link", "set", link, "mtu", "9000")
+        run("ip", "link", "set", link, "mtu", str(mtu))
     told = host.told("run", "--", host.qemu)
-    assert {link["ifname"]: link["mtu"] for link in told["links"] if link["ifname"] != "lo"} == {
-        "br0": 9000, "eth0": 9000, "tbtap0": 9000,
-    }  # fmt: skip
-    assert pairs(told["words"], "device")["host_mtu"] == "9000"
+    mtus = {link["ifname"]: link["mtu"] for link in told["links"] if link["ifname"] != "lo"}
+    assert mtus == {"br0": of_tap, "eth0": mtu, "tbtap0": of_tap}  # a tap of 1500 would pull the bridge down
+    assert pairs(told["words"], "device")["host_mtu"] == str(of_tap)
 
 
 def test_a_smaller_mtu_is_told_to_the_guest_alone(host: Host) -> None:
@@ -214,6 +214,7 @@ def test_a_user_without_rights_may_use_user_mode_alone(host: Host) -> None:
     assert "sudo" in done.stderr
     told = json.loads(run(*dropped, "--net", "user", "--", host.qemu, env=host.env).stdout)
     assert pairs(told["words"], "netdev")["model"] == "user"
+    assert "fds=3" in run(*dropped[:-1], "args", env=host.env).stdout
 
 
 def test_a_guest_that_runs_is_not_started_twice(host: Host) -> None:
