@@ -41,6 +41,16 @@ def test_up_says_what_is_there_and_a_second_time_changes_nothing(tapbridge: Tapb
     assert not (run_dir / "labs").exists()
 
 
+def test_two_ups_at_once_make_one_lab(run_dir: Path, tapbridge: Tapbridge) -> None:
+    env = {**os.environ, "TAPBRIDGE_RUN_DIR": str(run_dir)}
+    words = [*TAPBRIDGE, "lab", "up", "--addresses", "static", "--no-dad", "--json"]
+    both = [subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [json.loads(one.communicate(timeout=60)[0]) for one in both]
+    assert sorted(one["outcome"] for one in told) == ["done", "nothing"]
+    assert told[0]["lab"] == told[1]["lab"]
+    tapbridge("lab", "down")
+
+
 def test_exec_is_the_command(make_lab: MakeLab, run_dir: Path, tapbridge: Tapbridge, tmp_path: Path) -> None:
     make_lab(addresses="static")
     assert tapbridge("lab", "exec", "--", "sh", "-c", "exit 7", exit_code=7).stdout == ""

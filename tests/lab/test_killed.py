@@ -30,11 +30,11 @@ def of_the_lab() -> list[str]:
     return found
 
 
-def killed_up(run_dir: Path, calls: str, point: int) -> int:
-    """Run `lab up`, killed where it enters one of these system calls for the `point`th time; the exit code."""
+def killed(words: tuple[str, ...], run_dir: Path, calls: str, point: int) -> int:
+    """Run a command, killed where it enters one of these system calls for the `point`th time; the exit code."""
     inject = f"inject={calls}:signal=KILL:when={point}"
     return subprocess.run(
-        ["strace", "-q", "-o", "/dev/null", "-e", f"trace={calls}", "-e", inject, *UP],
+        ["strace", "-q", "-o", "/dev/null", "-e", f"trace={calls}", "-e", inject, *words],
         env={**os.environ, "TAPBRIDGE_RUN_DIR": str(run_dir)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -47,7 +47,7 @@ def killed_up(run_dir: Path, calls: str, point: int) -> int:
 def test_a_killed_up_is_cleaned_up_wherever_it_was(tapbridge: Tapbridge, run_dir: Path, calls: str) -> None:
     outcomes = set()
     for point in range(1, 100):
-        if killed_up(run_dir, calls, point) == 0:
+        if killed(UP, run_dir, calls, point) == 0:
             break
         left = bool(of_the_lab()) or (run_dir / "labs/killed.json").exists()
         outcomes.add((left, tapbridge("lab", "down", "--all").stdout))
@@ -60,8 +60,18 @@ def test_a_killed_up_is_cleaned_up_wherever_it_was(tapbridge: Tapbridge, run_dir
 
 
 def test_up_after_a_killed_up_makes_the_lab(tapbridge: Tapbridge, run_dir: Path) -> None:
-    assert killed_up(run_dir, "vfork", 10) != 0
+    assert killed(UP, run_dir, "vfork", 10) != 0
     assert (run_dir / "labs/killed.json").exists()
     tapbridge(*UP[len(TAPBRIDGE) :])
     assert tapbridge("lab", "exec", "--", "hostname").stdout == "h1\n"
     tapbridge("lab", "down")
+
+
+@pytest.mark.parametrize(("calls", "point"), [("rename", 1), ("pidfd_send_signal", 2), ("umount2", 1), ("umount2", 4)])
+def test_a_killed_down_is_finished_by_the_next(tapbridge: Tapbridge, run_dir: Path, calls: str, point: int) -> None:
+    tapbridge(*UP[len(TAPBRIDGE) :])
+    assert killed((*TAPBRIDGE, "lab", "down"), run_dir, calls, point) != 0
+    assert (run_dir / "labs/killed.json").exists()
+    assert tapbridge("lab", "down", "--all").stdout == "removed: killed\n"
+    assert of_the_lab() == []
+    assert list(run_dir.iterdir()) == []

@@ -61,21 +61,14 @@ def run(args: argparse.Namespace, world: World) -> Result:
 
 
 def _up(args: argparse.Namespace, world: World) -> Result:
-    from tapbridge.lab.build import is_whole, up
-    from tapbridge.lab.record import Shelf
+    from tapbridge.lab.build import up
 
     name = args.name or DEFAULT
     given = {option: getattr(args, option) for option in _OF_UP if getattr(args, option) is not None}
-    spec = Spec(name=name, **given)
-    shelf = Shelf(world.run_dir())
-    found = shelf.find(name)
-    there = found is not None and is_whole(found)
-    if found is not None and there and all(getattr(found.spec, option) == getattr(spec, option) for option in given):
-        spec = found.spec
-    lab = up(spec, world.run_dir())
-    shown = _document(lab.record, shelf)
-    document: dict[str, Any] = {"outcome": "nothing" if there else "done", "steps": [], "lab": shown}
-    lines = [f"the lab {name} is up{' already' if there else ''}", "", *_tree(shown), "", *_invitation(name)]
+    lab = up(Spec(name=name, **given), world.run_dir(), given=given)
+    shown = _document(lab.record, lab.shelf)
+    document: dict[str, Any] = {"outcome": "done" if lab.new else "nothing", "steps": [], "lab": shown}
+    lines = [f"the lab {name} is up{'' if lab.new else ' already'}", "", *_tree(shown), "", *_invitation(name)]
     return Result(document=document, text="\n".join(lines))
 
 

@@ -7,8 +7,8 @@ import errno
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,10 +28,11 @@ READY_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lab:
-    """A lab that is up."""
+    """A lab that is up. `new`: it was made just now, not found."""
 
     record: Record
     shelf: Shelf
+    new: bool = True
 
     @property
     def name(self) -> str:
@@ -69,8 +70,8 @@ class Lab:
             remove(self.shelf, self.name)
 
 
-def up(spec: Spec, run_dir: Path) -> Lab:
-    """Make a lab below `run_dir`/labs, or find the very same there. All of it, or nothing.
+def up(spec: Spec, run_dir: Path, *, given: Collection[str] | None = None) -> Lab:
+    """Make a lab below `run_dir`/labs, or find one there that is alike in all that was `given`. All of it, or nothing.
 
     Without root the calling process itself becomes root of a new user namespace, and stays that.
     Raises Refused, Forbidden, HostError.
@@ -80,14 +81,15 @@ def up(spec: Spec, run_dir: Path) -> Lab:
         record = shelf.find(spec.name)
         if record is not None:
             if is_whole(record):
-                if record.spec != spec:
+                options = [each.name for each in fields(Spec)] if given is None else given
+                if any(getattr(record.spec, option) != getattr(spec, option) for option in options):
                     raise Refused(
                         f"the lab {spec.name} is there already, with other options",
                         hint=f"tapbridge lab down {spec.name}, or give the new one another name",
                         code="lab-exists",
                         subject=spec.name,
                     )
-                return Lab(record=record, shelf=shelf)
+                return Lab(record=record, shelf=shelf, new=False)
             remove(shelf, spec.name)
         _require_programs(spec)
         if has_privilege():
