@@ -14,7 +14,7 @@ from tapbridge.cli.nets import nic_options, read_requests, script_options
 from tapbridge.cli.nics import Planned, no_vhost, plan_guest
 from tapbridge.cli.result import Result
 from tapbridge.model.errors import Refused, UsageError
-from tapbridge.model.state import State
+from tapbridge.model.state import Scope, State
 from tapbridge.model.verdict import Finding, Severity
 from tapbridge.qemu.argv import parse_command
 from tapbridge.qemu.nics import Backend, TapDescriptors, TapName, UserMode, nic_words
@@ -41,7 +41,7 @@ def run(args: Namespace, world: World) -> Result:
     requests = read_requests(args.nics, args.alone)
     line = parse_command(args.rest or ["qemu-system-x86_64"])
     with world.host() as host:
-        state = host.observe()
+        state = host.observe(Scope.KERNEL)
     guest = plan_guest(args, world, state, line, requests)
     words: list[str] = []
     findings = list(guest.findings)

@@ -76,7 +76,7 @@ def _attached(
     taps: list[OpenTap] = []
     try:
         with turn(world, "run") as session:
-            state = session.host.observe()
+            state = session.host.observe(Scope.KERNEL)
             _require_no_such_guest(state, name)
             guest = plan_guest(args, world, state, line, requests)
             check_free(guest, state, answers)
