@@ -70,6 +70,8 @@ class _Restore:
         there = {link.index: link for link in now.links}
         # (as it was, as it is) for every touched link that still exists
         self._pairs = [(x, there[x.index]) for x in before.links if x.name in touched and x.index in there]
+        # names that were one link's and are another's
+        self._renamed = {x.name for x in before.links if (y := now.link(x.name)) is not None and y.index != x.index}
 
     def plan(self) -> Plan:
         self._draft.stage(Reason.OWNER)
@@ -224,19 +226,22 @@ class _Restore:
                 self._draft.do(DeleteLink(link=link.name))
 
     def _stop_clients(self) -> None:
-        for client in _clients_beyond(self._draft.state, self._before, self._touched):
+        for client in self._clients_beyond(self._draft.state, self._before):
             self._draft.do(StopClient(client=client))
 
     def _start_clients(self) -> None:
-        for client in _clients_beyond(self._before, self._draft.state, self._touched):
+        for client in self._clients_beyond(self._before, self._draft.state):
             self._draft.do(StartClient(client=client))
 
+    def _clients_beyond(self, one: State, other: State) -> list[Client]:
+        """The clients of touched links that `other` has not. A process is told by its PID as well where its link's
+        name is another link's by now: started since, it listens on the wrong one."""
 
-def _clients_beyond(one: State, other: State, touched: tuple[str, ...]) -> list[Client]:
-    there = {(c.program, c.argv, c.link) for c in other.clients}
-    return [
-        c for c in one.clients if c.link is not None and c.link in touched and (c.program, c.argv, c.link) not in there
-    ]
+        def told(c: Client) -> tuple[object, ...]:
+            return c.program, c.argv, c.link, c.pid if c.link in self._renamed else 0
+
+        there = {told(c) for c in other.clients}
+        return [c for c in one.clients if c.link is not None and c.link in self._touched and told(c) not in there]
 
 
 def _among(route: Route, routes: tuple[Route, ...]) -> bool:
