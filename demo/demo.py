@@ -142,6 +142,7 @@ def await_ready(process: subprocess.Popen[str]) -> None:
 
 def stop_traffic(demo: Demo, echo: subprocess.Popen[str], ask: subprocess.Popen[str]) -> dict[str, Any]:
     """End the traffic; what became of it."""
+    demo.check(ask.poll() is None is echo.poll(), "the traffic ran until the end")
     told: dict[str, Any] = json.loads(ask.communicate(timeout=30)[0])
     echo.communicate(timeout=30)
     demo.check(told["lost"] <= MOST_LOST, f"no more than 2 ms of traffic was lost: {told['lost']} of {told['sent']:,}")

@@ -25,7 +25,8 @@ def user(tmp_path: Path) -> Iterator[tuple[str, ...]]:
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     runtime = Path(f"/run/user/{NOBODY}")
-    words = (*AS_NOBODY, "env", f"TAPBRIDGE_RUN_DIR={runtime}/tapbridge", f"PYTHONPATH={ROOT / 'src'}")
+    settings = (f"TAPBRIDGE_RUN_DIR={runtime}/tapbridge", f"PYTHONPATH={ROOT / 'src'}", "PATH=/usr/bin:/bin")
+    words = (*AS_NOBODY, "env", *settings)
     program = next(
         (
             (*words, python, "-m", "tapbridge")

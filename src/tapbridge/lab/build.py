@@ -15,7 +15,7 @@ from typing import Any, Final
 from tapbridge.lab import namespaces as ns
 from tapbridge.lab import wiring
 from tapbridge.lab.keeper import start_keeper
-from tapbridge.lab.place import act, batch, environment, prefix, run_in
+from tapbridge.lab.place import act, batch, environment, prefix, run_in, with_system_path
 from tapbridge.lab.record import Keep, Phase, Record, Shelf
 from tapbridge.lab.remove import NAMED, has_privilege, remove
 from tapbridge.lab.settle import await_settled
@@ -212,7 +212,8 @@ def _lease(record: Record) -> None:
 
 
 def _name(name: str, keep: Keep) -> None:
-    done = subprocess.run(["ip", "netns", "attach", name, str(keep.pid)], capture_output=True, text=True, check=False)
+    words = ["ip", "netns", "attach", name, str(keep.pid)]
+    done = subprocess.run(words, env=with_system_path(os.environ), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise HostError(f"the network namespace cannot be named {name}: {done.stderr.strip()}")
 

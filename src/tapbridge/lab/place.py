@@ -16,12 +16,16 @@ _OUTSIDE_ONLY = ("TAPBRIDGE_RUN_DIR", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRE
 STATE_DIR = "/run/tapbridge-state"
 
 
+def with_system_path(environ: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which the programs of the system are found: a user's PATH often lacks /usr/sbin."""
+    path = environ.get("PATH", "").split(":")
+    return {**environ, "PATH": ":".join([*path, *(folder for folder in _SYSTEM_PATH if folder not in path)]).strip(":")}
+
+
 def environment(outside: Mapping[str, str], lab: str, place: str) -> dict[str, str]:
     """The environment of a program in a place: nothing in it leads to the machine's own /run or state."""
     inside = {name: value for name, value in outside.items() if name not in _OUTSIDE_ONLY}
-    path = inside.get("PATH", "").split(":")
-    inside["PATH"] = ":".join([*path, *(folder for folder in _SYSTEM_PATH if folder not in path)]).strip(":")
-    return inside | {"TAPBRIDGE_STATE_DIR": STATE_DIR, "TAPBRIDGE_LAB": lab, "TAPBRIDGE_PLACE": place}
+    return with_system_path(inside) | {"TAPBRIDGE_STATE_DIR": STATE_DIR, "TAPBRIDGE_LAB": lab, "TAPBRIDGE_PLACE": place}
 
 
 def become(keep: Keep, argv: Sequence[str], environ: Mapping[str, str]) -> None:
@@ -56,7 +60,13 @@ def prefix(keep: Keep) -> list[str]:
 
 
 def run_in(
-    keep: Keep, argv: Sequence[str], *, text: str | None = None, limit_s: float = 30, **more: Any
+    keep: Keep,
+    argv: Sequence[str],
+    *,
+    text: str | None = None,
+    limit_s: float = 30,
+    env: Mapping[str, str] | None = None,
+    **more: Any,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program in a place to its end, `text` on its stdin. Raises subprocess.TimeoutExpired."""
     return subprocess.run(
@@ -68,6 +78,7 @@ def run_in(
         errors="replace",
         timeout=limit_s,
         check=False,
+        env=with_system_path(os.environ) if env is None else env,
         **more,
     )
 

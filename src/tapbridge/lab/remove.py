@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from tapbridge.lab import namespaces as ns
+from tapbridge.lab.place import with_system_path
 from tapbridge.lab.record import Phase, Record, Shelf
 from tapbridge.lab.spec import MARK, Mark, find_mark, netns_name
 from tapbridge.model.errors import Refused, Stuck, TapbridgeError
@@ -142,9 +143,9 @@ def _marked(netns: str, pid: int | None) -> Mark | None:
     words = ["nsenter", f"--net={netns}"]
     if pid is not None and not has_privilege():
         words += [f"--target={pid}", "--user", "--preserve-credentials"]
-    done = subprocess.run(
-        [*words, "ip", "-j", "link", "show", "dev", "lo"], capture_output=True, text=True, check=False, timeout=10
-    )
+    words += ["ip", "-j", "link", "show", "dev", "lo"]
+    environ = with_system_path(os.environ)
+    done = subprocess.run(words, env=environ, capture_output=True, text=True, check=False, timeout=10)
     if done.returncode != 0 or not done.stdout:
         return None
     return find_mark(str(json.loads(done.stdout)[0].get("ifalias", "")))

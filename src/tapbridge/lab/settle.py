@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tapbridge.lab import namespaces as ns
+from tapbridge.lab.place import with_system_path
 from tapbridge.lab.record import Keep
 from tapbridge.model.errors import HostError
 
@@ -78,5 +79,6 @@ def _watch(keep: Keep, advertised: bool, deadline: float) -> str:
 def _ip(*words: str) -> list[dict[str, Any]]:
     import subprocess
 
-    done = subprocess.run(["ip", "-j", *words], capture_output=True, text=True, check=False, timeout=10)
+    environ = with_system_path(os.environ)
+    done = subprocess.run(["ip", "-j", *words], env=environ, capture_output=True, text=True, check=False, timeout=10)
     return list(json.loads(done.stdout or "[]"))
