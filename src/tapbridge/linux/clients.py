@@ -193,12 +193,13 @@ def _file(pid: int, path: str) -> LeaseFile | None:
 
 
 def _dhclients(pid: int, argv: tuple[str, ...], names: Collection[str]) -> Iterator[Client]:
+    """The links that it was told, and those on which it listens: it also serves a link that its configuration has a
+    block for, and without a word the links that it finds."""
     told = read_invocation(argv)
-    links = [IfName(name) for name in told.links if name in names]
-    if not told.links:
-        links = _links_listened_on(pid)
+    links = {name: IfName(name) for name in (*told.links, *_links_listened_on(pid)) if name in names}
     files = [path] if (path := _lease_path(pid, told.lease_path, told.family)) else []
-    for link in links if told.links else _or_any(links):
+    found = list(links.values())
+    for link in found if told.links else _or_any(found):
         yield _client(pid, "dhclient", argv, link, files)
 
 
@@ -214,7 +215,7 @@ def _lease_path(pid: int, told: str | None, family: int) -> str | None:
 
 
 def _links_listened_on(pid: int) -> list[IfName]:
-    """The links on which a process has a packet socket: those that a dhclient without arguments has chosen."""
+    """The links on which a process has a packet socket."""
     held = {target.removeprefix("socket:[").removesuffix("]") for target in processes.descriptors(pid)}
     found = set()
     for line in processes.read_bytes("/proc/thread-self/net/packet", 1 << 20).decode().splitlines()[1:]:

@@ -74,8 +74,8 @@ def may_configure_network(pid: int) -> bool:
     """Whether a process has the right to configure our links.
 
     User id 0 as seen from here, or CAP_NET_ADMIN in our own user namespace: in a namespace of his own every user has
-    all capabilities, and they mean nothing here. (The owner of /proc/PID would not do: a process that forbids its
-    being dumped is shown as root's.)
+    all capabilities, and they mean nothing here. (The owner of the files in /proc/PID would not do: those of a
+    process that forbids its being dumped are root's.)
     """
     status = dict(line.split(b":\t", 1) for line in read_bytes(f"/proc/{pid}/status").splitlines() if b":\t" in line)
     ids = status.get(b"Uid", b"").split()

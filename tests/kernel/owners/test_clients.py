@@ -65,7 +65,7 @@ def test_a_client_of_another_namespace_is_none_of_ours(lan: Any, start: Start) -
 
 @pytest.mark.parametrize("body", ["", "import ctypes\nctypes.CDLL(None).prctl(4, 0)"], ids=["plain", "not-dumpable"])
 def test_a_user_who_calls_his_process_dhclient_is_not_believed(lan: Any, start: Start, body: str) -> None:
-    """/proc shows a process that is not dumpable as root's."""
+    """The files of a process that is not dumpable are root's in /proc."""
     process = start("dhclient", "eth0", body=f"os.setgid(65534); os.setuid(65534)\n{body}")
     assert Path(f"/proc/{process.pid}/comm").read_text() == "dhclient\n"
     assert _programs() == []

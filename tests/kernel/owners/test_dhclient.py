@@ -70,19 +70,19 @@ def test_a_client_with_an_identity_of_its_own_keeps_it(served: Any) -> None:
     assert "DISCOVER" not in served.log_since(mark)
 
 
-def test_an_identity_in_a_configuration_for_the_link_alone_goes_along(served: Any) -> None:
+def test_what_a_configuration_says_for_the_link_alone_goes_along(served: Any) -> None:
+    """With the old file dhclient would configure eth0 beside br0: it serves every link that has a block there."""
     conf = served.folder / "own.conf"
-    conf.write_text('interface "eth0" { send dhcp-client-identifier "me"; }\n')
+    conf.write_text('interface "eth0" { send host-name "told-for-eth0"; send dhcp-client-identifier "me"; }\n')
     served.dhclient("-4", *served.paths(), "-cf", str(conf), "eth0")
     before, identity = _clients(), _server_lease(served)
-    mark = len(served.log())
-    _move(served, NIC, BRIDGE)
-    served.wait_for(lambda: "DHCPACK" in served.log_since(mark))
-    assert _server_lease(served)[1:] == identity[1:]
-    mark = len(served.log())
-    _move(served, BRIDGE, NIC)
-    served.wait_for(lambda: "DHCPACK" in served.log_since(mark))
-    assert _server_lease(served)[1:] == identity[1:]
+    for source, target in ((NIC, BRIDGE), (BRIDGE, NIC)):
+        mark = len(served.log())
+        _move(served, source, target)
+        served.wait_for(lambda mark=mark: "DHCPACK" in served.log_since(mark))
+        assert "client provides name: told-for-eth0" in served.log_since(mark)
+        assert "DISCOVER" not in served.log_since(mark)
+        assert _server_lease(served)[1:] == identity[1:]
     assert _comparable(_clients()) == _comparable(before)
     assert not os.path.exists("/run/dhclient.br0.lease-conf")
 
@@ -153,6 +153,16 @@ def test_a_client_of_several_links_is_refused(served: Any) -> None:
     state = _state()
     with pytest.raises(Refused, match="the same process serves eth1"):
         hand_over(find_owner(state, NIC), state, NIC, BRIDGE, read=find_text)
+
+
+def test_a_link_that_is_served_because_the_configuration_has_a_block_for_it_counts(served: Any) -> None:
+    conf = served.folder / "own.conf"
+    conf.write_text('interface "eth0" { send host-name "me"; }\n')
+    run("ip", "link", "add", "eth1", "type", "veth", "peer", "name", "q1")
+    run("ip", "link", "set", "eth1", "up")
+    served.dhclient("-4", "-nw", *served.paths("both"), "-cf", str(conf), "eth1")
+    served.wait_for(lambda: _ip("eth0"))
+    assert {client.link for client in _clients()} == {"eth0", "eth1"}
 
 
 def _move(lan: Any, source: IfName, target: IfName) -> None:
