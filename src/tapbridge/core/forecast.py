@@ -6,18 +6,22 @@ from tapbridge.model.intent import Adopt
 from tapbridge.model.state import DADFAILED, Attachment, Link, State
 from tapbridge.model.verdict import Finding, Severity
 
-_DIES = {
-    "socket": ("bound-socket", Severity.WARNING, "is bound to {nic} and will receive nothing more"),
-    "packet-socket": ("bound-packet-socket", Severity.WARNING, "listens on {nic} and will receive nothing more"),
+_RESTART = "restart that program after the change, on the bridge"
+_STAYS = "look after the change whether it is still wanted there"
+_TOLD: dict[str, tuple[str, Severity, str, str | None]] = {
+    "socket": ("bound-socket", Severity.WARNING, "{holder}: its {detail} is bound to {nic} and goes deaf", _RESTART),
+    "packet-socket": ("bound-packet-socket", Severity.WARNING, "{holder}: its {detail} on {nic} goes deaf", _RESTART),
     "membership": (
         "multicast-membership",
         Severity.WARNING,
-        "is a multicast member on {nic} and will receive nothing more",
+        "{detail} was joined on {nic}, by {holder}, and will not be heard there any more",
+        _RESTART,
     ),
-    "tc": ("tc-stays", Severity.WARNING, "stays on {nic}, below the bridge"),
-    "xdp": ("xdp-stays", Severity.WARNING, "stays on {nic}, below the bridge"),
-    "lro": ("lro-off", Severity.INFO, "will be switched off: a bridge cannot forward merged frames"),
+    "tc": ("tc-stays", Severity.WARNING, "{detail} stays on {nic}, below the bridge", _STAYS),
+    "xdp": ("xdp-stays", Severity.WARNING, "{detail} stays on {nic}, below the bridge", _STAYS),
+    "lro": ("lro-off", Severity.INFO, "{detail} will be switched off: a bridge cannot forward merged frames", None),
 }
+_OTHER = ("stays-on-nic", Severity.INFO, "{detail} stays on {nic}", None)
 _RULES = ("nft-rule", "iptables-rule", "input-drop")
 _RULES_BY_NUMBER = ("nft-rule-by-number", "input-drop-by-number")
 _STABLE_PRIVACY = (2, 3)
@@ -36,7 +40,7 @@ def adoption_risks(state: State, nic: Link, intent: Adopt) -> tuple[Finding, ...
 
 
 def _attached(item: Attachment, intent: Adopt) -> Finding | None:
-    holder = f"{item.program} ({item.pid})" if item.program else "a process that cannot be seen"
+    holder = f"{item.program} ({item.pid})" if item.program else "a program that the kernel does not name"
     if item.kind in _RULES_BY_NUMBER:
         return Finding(
             code="firewall-names-nic",
@@ -55,15 +59,9 @@ def _attached(item: Attachment, intent: Adopt) -> Finding | None:
             message=f"a firewall rule names {item.link}, but traffic will arrive on the bridge: {item.detail}",
             fix="tapbridge up --take-name keeps such rules true",
         )
-    code, severity, words = _DIES.get(item.kind, ("stays-on-nic", Severity.INFO, "stays on {nic}"))
-    who = item.detail if item.kind in ("tc", "xdp", "lro") else f"{holder}: {item.detail}"
-    return Finding(
-        code=code,
-        severity=severity,
-        subject=item.link,
-        message=f"{who} {words.format(nic=item.link)}",
-        fix=None if severity is Severity.INFO else "restart that program after the change, on the bridge",
-    )
+    code, severity, words, fix = _TOLD.get(item.kind, _OTHER)
+    message = words.format(holder=holder, detail=item.detail, nic=item.link)
+    return Finding(code=code, severity=severity, subject=item.link, message=message, fix=fix)
 
 
 def _duplicate(ip: str, nic: Link) -> Finding:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -143,3 +146,21 @@ def test_an_empty_bridge_of_somebody_is_used_and_given_back(capsys: pytest.Captu
         assert there.mac == "02:00:00:00:00:99"
         assert there.alias is None
         assert end.addresses_of("eth0") == before.addresses_of("eth0")
+
+
+def test_what_is_bound_to_the_nic_is_foretold_by_process_and_asked_about(capsys: pytest.CaptureFixture[str]) -> None:
+    with host_on_lan(), ExitStack() as open_sockets:
+        bound = open_sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+        bound.bind(("", 5555))
+        member = open_sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        group = socket.inet_aton("239.1.2.3") + socket.inet_aton("192.0.2.2")
+        member.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+        assert main(["up", "--dry-run", "--json"]) == 0
+        told = {f["code"]: f["message"] for f in json.loads(capsys.readouterr().out)["findings"]}
+        assert str(os.getpid()) in told["bound-socket"]
+        assert "239.1.2.3" in told["multicast-membership"]
+        assert main(["up"]) == 3
+        assert "--yes" in capsys.readouterr().err
+        assert main(["up", "--yes"]) == 0
+        assert main(["down"]) == 0
