@@ -31,7 +31,7 @@ def observe_kernel(channel: Channel, scope: Scope) -> State:
     The links are read last: what came with a link later is not there yet, what went with a link before is left out.
     """
     told_addresses = channel.dump(uapi.RTM_GETADDR, bytes(8))
-    rest = _read_rest(channel) if scope is Scope.HOST else None
+    rest = None if scope is Scope.LINKS else _read_rest(channel)
     told_links = channel.dump(uapi.RTM_GETLINK, _LINK_HEADER + _LEAN)
     links = _with_wireless(decode_links(told_links))
     names = {link.index: link.name for link in links}
