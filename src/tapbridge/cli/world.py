@@ -52,8 +52,10 @@ class World:
         return sys.stdout.isatty() and not self.environ.get("NO_COLOR") and self.environ.get("TERM") != "dumb"
 
     def run_dir(self) -> Path:
-        """Where journals and sockets live until the next boot."""
-        return self._folder("TAPBRIDGE_RUN_DIR", "run/tapbridge", "XDG_RUNTIME_DIR", "/tmp")
+        """Where journals and sockets live until the next boot. Never in /tmp, which others may write to."""
+        own = f"/run/user/{self.uid}"
+        fallback = own if Path(own).is_dir() else self.environ.get("HOME", "/") + "/.local/state/run"
+        return self._folder("TAPBRIDGE_RUN_DIR", "run/tapbridge", "XDG_RUNTIME_DIR", fallback)
 
     def state_dir(self) -> Path:
         """Where lives what outlives a boot."""
