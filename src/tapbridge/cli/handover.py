@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tapbridge.core.adopt import HandOver
 from tapbridge.model.state import State
 from tapbridge.model.values import IfName
@@ -14,14 +12,7 @@ def hand_over(state: State, source: IfName, target: IfName, *, force: bool) -> H
 
     Raises Refused for an owner whose hand-over is not built, unless forced.
     """
+    from tapbridge.linux.files import find_text
     from tapbridge.owners import table
 
-    return table.hand_over(table.find_owner(state, source), state, source, target, read=_read, force=force)
-
-
-def _read(path: str) -> str | None:
-    """A lease file of a client, None where there is none."""
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="surrogateescape")
-    except FileNotFoundError:
-        return None
+    return table.hand_over(table.find_owner(state, source), state, source, target, read=find_text, force=force)

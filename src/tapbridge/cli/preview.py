@@ -5,6 +5,7 @@ from __future__ import annotations
 from tapbridge.core.describe import describe
 from tapbridge.model.plan import Plan, Reason
 
+_WIDEST = 160
 _STAGES = {
     Reason.PREPARE: "Prepare. Nothing that carries traffic is touched.",
     Reason.OWNER: "The client that holds the lease.",
@@ -30,5 +31,11 @@ def preview(plan: Plan) -> str:
             told = describe(step)
             lines.append(f"{number:4}. {told.sentence}")
             lines.append(f"      because {told.reason}")
-            lines.append(f"      {told.command or '(no command does this)'}")
+            lines.append(f"      {_cut(told.command or '(no command does this)')}")
     return "\n".join([*lines[1:], "", "Afterwards:", host_tree(plan.after)])
+
+
+def _cut(command: str) -> str:
+    """A command on one line; what a file is to hold is too long for that, and is whole in --script and --json."""
+    line = command.replace("\n", " ")
+    return line if len(line) <= _WIDEST else f"{line[:_WIDEST]}…"

@@ -232,7 +232,7 @@ def _start_client(step: steps.StartClient) -> _Told:
 
 def _write_file(step: steps.WriteFile) -> _Told:
     if step.content is None:
-        return f"delete {step.path}", "it speaks of a process that is gone", ["rm", "-f", step.path]
+        return f"delete {step.path}", "nobody reads it any more", ["rm", "-f", step.path]
     words = ["sh", "-c", f"printf %s {shlex.quote(step.content)} > {shlex.quote(step.path)}"]
     return f"write {step.path}", "the client finds its lease there", words
 
