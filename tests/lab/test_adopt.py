@@ -99,3 +99,14 @@ def test_everybody_still_reaches_everybody(addresses: str, make_lab: MakeLab) ->
         for other in ("peer", "beyond", "router"):
             assert _reaches(lab, "h1", other), (words, other)
             assert _reaches(lab, other, "h1"), (words, other)
+
+
+def test_the_script_takes_the_lease_along_and_brings_it_back(make_lab: MakeLab) -> None:
+    lab = make_lab(addresses="leased")
+    before, told = lab.addresses("h1"), len(_messages(lab))
+    script = _change(lab, "up", "--script")
+    for words, link in ((["sh", "-s"], "br0"), (["sh", "-s", "--", "--undo"], "eth0")):
+        lab.run("h1", words, text=script)
+        assert lab.addresses("h1") == before
+        assert [client.link for client in _clients(lab)] == [link]
+    assert set(_messages(lab)[told:]) == {"DHCPREQUEST", "DHCPACK"}

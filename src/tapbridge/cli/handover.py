@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tapbridge.core.adopt import HandOver
 from tapbridge.model.state import State
 from tapbridge.model.values import IfName
 
 
-def hand_over(state: State, source: IfName, target: IfName, *, force: bool) -> HandOver:
+def hand_over(
+    state: State, source: IfName, target: IfName, *, force: bool, written: Mapping[str, str | None] | None = None
+) -> HandOver:
     """The steps of the owner of `source`, if it has one, that make it the owner of `target`.
 
-    Raises Refused for an owner whose hand-over is not built, unless forced.
+    `written` are files as a plan before this one will have left them. Raises Refused for an owner whose hand-over is
+    not built, unless forced.
     """
     from tapbridge.linux.files import find_text
     from tapbridge.owners import table
 
-    return table.hand_over(table.find_owner(state, source), state, source, target, read=find_text, force=force)
+    def read(path: str) -> str | None:
+        return written[path] if written and path in written else find_text(path)
+
+    return table.hand_over(table.find_owner(state, source), state, source, target, read=read, force=force)

@@ -96,7 +96,9 @@ def guest_name(args: Namespace, line: CommandLine) -> str:
     return parse_guest(args.name if args.name is not None else find_name(line) or "guest")
 
 
-def plan_guest(args: Namespace, world: World, state: State, line: CommandLine, requests: Sequence[NicRequest]) -> GuestPlan:
+def plan_guest(
+    args: Namespace, world: World, state: State, line: CommandLine, requests: Sequence[NicRequest]
+) -> GuestPlan:
     """Settle everything about a guest's NICs but their taps. Raises Refused, UsageError, HostError."""
     from tapbridge.qemu.seed import read_seed
 

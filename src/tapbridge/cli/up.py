@@ -16,6 +16,7 @@ from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.intent import Adopt, Release
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import Link, State
+from tapbridge.model.step import WriteFile
 from tapbridge.model.values import IfName, parse_found_name, parse_new_name
 from tapbridge.model.verdict import Verdict
 
@@ -103,12 +104,19 @@ def _find_nic(state: State, name: str | None) -> Link:
 
 
 def _foretell(args: Namespace, intent: Adopt, plan: Plan) -> Result:
-    undo = None
-    if args.script and plan.stages:
-        undo = release(Release(bridge=_final(intent)), plan.after)
+    undo = _way_back(args, intent, plan) if args.script and plan.stages else None
     if args.undo:
         return foretell(undo or plan, as_script=True)
     return foretell(plan, as_script=args.script, undo=undo)
+
+
+def _way_back(args: Namespace, intent: Adopt, plan: Plan) -> Plan:
+    """The plan of a `down` right after this `up`, from the state and the files that it will have left."""
+    from tapbridge.cli.handover import hand_over
+
+    written = {step.path: step.content for step in plan.steps if isinstance(step, WriteFile)}
+    owner = hand_over(plan.after, _final(intent), intent.nic, force=args.force, written=written)
+    return release(Release(bridge=_final(intent)), plan.after, owner)
 
 
 def _final(intent: Adopt) -> IfName:

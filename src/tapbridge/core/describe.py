@@ -5,6 +5,7 @@ The commands are iproute2's wherever it has one: `up --script` prints them, and 
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -221,8 +222,11 @@ def _unshield(step: steps.Unshield) -> _Told:
 
 def _stop_client(step: steps.StopClient) -> _Told:
     one = step.client
-    sentence = f"end {one.program} (PID {one.pid}), which holds {one.link}"
-    return sentence, "killed, it releases nothing: the address stays ours", ["kill", "-KILL", str(one.pid)]
+    reason = "killed, it releases nothing: the address stays ours"
+    if one.pid:
+        return f"end {one.program} (PID {one.pid}), which holds {one.link}", reason, ["kill", "-KILL", str(one.pid)]
+    line = re.escape(" ".join(one.argv))  # it does not run yet, so it has no number
+    return f"end {one.program}, which holds {one.link}", reason, ["pkill", "-KILL", "-x", "-f", line]
 
 
 def _start_client(step: steps.StartClient) -> _Told:
