@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tapbridge.cli.result import Result, finding_text
-from tapbridge.core.describe import describe
 from tapbridge.model.errors import Exit, Refused, Stuck
 from tapbridge.model.journal import Began
 from tapbridge.model.plan import Plan
@@ -34,6 +33,7 @@ class Session:
     host: LinuxHost
     journal: Journal
     boot_id: str
+    as_json: bool = False
     findings: tuple[Finding, ...] = ()
 
 
@@ -48,7 +48,7 @@ def plan_options(parser: ArgumentParser) -> None:
 
 
 @contextmanager
-def turn(world: World, what: str) -> Iterator[Session]:
+def turn(world: World, what: str, *, as_json: bool = False) -> Iterator[Session]:
     """Hold the lock of this network namespace and mend what a crash has left. Raises Forbidden, Refused or Stuck."""
     from tapbridge.linux.boot import boot_id
 
@@ -59,7 +59,7 @@ def turn(world: World, what: str) -> Iterator[Session]:
             journal = Journal(folder)
             begun = journal.find_begun(boot_id())
             findings = (_recovered(begun, host, journal),) if begun is not None else ()
-            yield Session(host=host, journal=journal, boot_id=boot_id(), findings=findings)
+            yield Session(host=host, journal=journal, boot_id=boot_id(), as_json=as_json, findings=findings)
 
 
 def _recovered(begun: Began, host: LinuxHost, journal: Journal) -> Finding:
@@ -107,7 +107,8 @@ def carry_out(plan: Plan, session: Session, check: Callable[[State], Verdict], w
     """Apply a plan and say how it ended; `words` makes the text of success from the state that was read back."""
     if not plan.stages:
         findings = session.findings + plan.risks
-        return Result(document=_document("nothing", plan, 0), text=words(plan.after), findings=findings)
+        document = _document("nothing", plan, 0) if session.as_json else {}
+        return Result(document=document, text=words(plan.after), findings=findings)
     began = Began(
         id=f"{session.host.cookie()}-{session.boot_id[:8]}",
         command=plan.command,
@@ -118,7 +119,7 @@ def carry_out(plan: Plan, session: Session, check: Callable[[State], Verdict], w
         touched=plan.touched,
     )
     report = apply(plan, began, session.host, session.journal, check)
-    document = _document(report.outcome, plan, report.done)
+    document = _document(report.outcome, plan, report.done) if session.as_json else {}
     if report.outcome == "done":
         return Result(document=document, text=words(plan.after), findings=session.findings + _told(plan))
     exit_code = 128 + report.signal if report.signal and report.outcome != "stuck" else _EXITS[report.outcome]
@@ -147,6 +148,8 @@ def _failure(plan: Plan, report: Report) -> Finding:
 
 
 def _document(outcome: str, plan: Plan, done: int) -> dict[str, Any]:
+    from tapbridge.core.describe import describe
+
     described = [describe(step) for step in plan.steps]
     return {
         "outcome": outcome,

@@ -39,7 +39,7 @@ def run(args: Namespace, world: World) -> Result:
         with world.host() as host:
             plan, _ = _plan(args, host.observe())
             return foretell(plan, as_script=args.script)
-    with turn(world, "down") as session:
+    with turn(world, "down", as_json=args.json) as session:
         state = session.host.observe()
         if args.bridge is None and not any(read_mark(link) for link in state.links):
             done = Plan(command="down", stages=(), before=state, after=state)

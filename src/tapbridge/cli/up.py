@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from tapbridge.cli.changing import Session, ask, carry_out, foretell, plan_options, turn
 from tapbridge.cli.result import Result
-from tapbridge.core.adopt import adopt
+from tapbridge.core.adopt import adopt, require_adoption
 from tapbridge.core.choose import find_nic
 from tapbridge.core.guard import guard
-from tapbridge.core.release import release
 from tapbridge.core.verify import verify, verify_carried
 from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.intent import Adopt, Release
@@ -58,7 +57,7 @@ def run(args: Namespace, world: World) -> Result:
     if args.dry_run or args.script:
         with world.host() as host:
             return _foretell(args, *_plan(args, host.observe(), names))
-    with turn(world, "up") as session:
+    with turn(world, "up", as_json=args.json) as session:
         intent, plan = _plan(args, session.host.observe(), names)
         ask(plan, args, world)
         return _adopt(plan, intent, session)
@@ -75,7 +74,7 @@ def _plan(args: Namespace, state: State, names: list[IfName]) -> tuple[Adopt, Pl
         port_name=names[-1] if args.port_name else None,
         force=args.force,
     )
-    adopt(intent, state)  # what cannot be bridged at all is refused before anybody asks who owns it
+    require_adoption(intent, state)  # what cannot be bridged at all is refused before anybody asks who owns it
     final = nic.name if intent.take_name else intent.bridge
     plan = adopt(intent, state, hand_over(state, nic.name, final, force=args.force))
     verdict = guard(plan, nic)
@@ -113,6 +112,7 @@ def _foretell(args: Namespace, intent: Adopt, plan: Plan) -> Result:
 def _way_back(args: Namespace, intent: Adopt, plan: Plan) -> Plan:
     """The plan of a `down` right after this `up`, from the state and the files that it will have left."""
     from tapbridge.cli.handover import hand_over
+    from tapbridge.core.release import release
 
     written = {step.path: step.content for step in plan.steps if isinstance(step, WriteFile)}
     owner = hand_over(plan.after, _final(intent), intent.nic, force=args.force, written=written)

@@ -65,18 +65,28 @@ class HandOver:
     risks: tuple[Finding, ...] = ()
 
 
+def require_adoption(intent: Adopt, state: State) -> Link:
+    """The NIC, if it can be adopted as asked, whoever owns it. Raises Refused."""
+    nic = find_link(state, intent.nic)
+    require_adoptable(state, nic)
+    if nic.master is None:
+        require_free_bridge(state, intent, nic)
+        if intent.take_name:
+            require_renameable(state, intent, nic)
+        require_carrier(state, nic)
+        require_movable_routes(state, nic)
+        require_open_firewall(state, intent, nic)
+    return nic
+
+
 def adopt(intent: Adopt, state: State, hand_over: HandOver | None = None) -> Plan:
     """The plan that makes `intent.nic` a port of `intent.bridge`. Raises Refused where it cannot be done safely."""
     hand_over = hand_over or HandOver()
-    nic = find_link(state, intent.nic)
-    require_adoptable(state, nic)
+    nic = require_adoption(intent, state)
     if nic.master is not None:
         return Plan(command="up", stages=(), before=state, after=state, risks=_already(intent, nic))
     there = require_free_bridge(state, intent, nic)
     port = require_renameable(state, intent, nic) if intent.take_name else nic.name
-    require_carrier(state, nic)
-    require_movable_routes(state, nic)
-    require_open_firewall(state, intent, nic)
 
     draft = Draft(state)
     draft.stage(Reason.PREPARE)

@@ -10,7 +10,7 @@ from tapbridge.core.restore import restore
 from tapbridge.model.errors import HostError
 from tapbridge.model.journal import Acting, Began
 from tapbridge.model.plan import Plan
-from tapbridge.model.state import State
+from tapbridge.model.state import Scope, State
 from tapbridge.model.step import KERNEL_STEPS, Await, Shield, Step, Unshield
 from tapbridge.model.verdict import Verdict
 from tapbridge.ports import Host
@@ -44,7 +44,7 @@ def apply(plan: Plan, began: Began, host: Host, journal: Journal, check: Callabl
                     journal.note(Acting(step=steps[0]))
                 host.perform(steps)
                 done += len(steps)
-            verdict = check(host.observe())
+            verdict = check(host.observe(Scope.KERNEL))
         except (HostError, Interrupted) as error:
             at = done + (error.index if isinstance(error, HostError) else 0)
             reason, hint = error.message, error.hint
