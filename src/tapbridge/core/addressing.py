@@ -116,30 +116,23 @@ def _connect(state: State, address: Address) -> State:
     route = connected_route(address)
     if route is None or link is None or not link.up:
         return state
+    for other in state.routes:
+        if other.family == 6 and other.slot == route.slot and other.nexthops == route.nexthops:
+            return state if other.expires is None else _put_instead(state, other, replace(other, expires=route.expires))
     return append_route(state, route)
 
 
 def _change(state: State, old: Address, new: Address) -> State:
     if old.family == 4:
-        changed = replace(
-            old,
-            valid_lft=new.valid_lft,
-            preferred_lft=new.preferred_lft,
-            metric=new.metric,
-            flags=old.flags & ~PERMANENT | new.flags & PERMANENT,
-            proto=new.proto,
-        )
+        flags, metric = old.flags & ~PERMANENT | new.flags & PERMANENT, new.metric
     else:
-        kept = old.flags & ~_V6_CHANGEABLE
-        changed = replace(
-            old,
-            valid_lft=new.valid_lft,
-            preferred_lft=new.preferred_lft,
-            metric=new.metric or old.metric,
-            flags=kept | new.flags & _V6_CHANGEABLE,
-            proto=new.proto,
-        )
+        flags, metric = old.flags & ~_V6_CHANGEABLE | new.flags & _V6_CHANGEABLE, new.metric or old.metric
+    changed = replace(
+        old, flags=flags, metric=metric, valid_lft=new.valid_lft, preferred_lft=new.preferred_lft, proto=new.proto
+    )
     state = replace(state, addresses=tuple(changed if a is old else a for a in state.addresses))
+    if old.family == 6:
+        return _reconnect_v6(state, old, changed)
     before, after = connected_route(old), connected_route(changed)
     if after is not None:
         state = _connect(state, changed)
@@ -148,12 +141,53 @@ def _change(state: State, old: Address, new: Address) -> State:
     return state
 
 
-def _without(state: State, route: Route, *, instead: Route | None = None) -> State:
-    """Take a connected route away, whatever its lifetime or preferred source have become, or put another there."""
-    for place, other in enumerate(state.routes):
+def _reconnect_v6(state: State, old: Address, new: Address) -> State:
+    """inet6_addr_modify()."""
+    wanted = connected_route(new)
+    if wanted is None:
+        return _disconnect_v6(state, old)
+    found = _prefix_route(state, new)
+    if found is None or not old.flags & PERMANENT or old.flags & NOPREFIXROUTE:
+        return _connect(state, new)
+    if found.metric == wanted.metric:
+        return _put_instead(state, found, replace(found, expires=wanted.expires))
+    return _connect(_put_instead(state, found), new)
+
+
+def _disconnect_v6(state: State, gone: Address) -> State:
+    """check_cleanup_prefix_route(): the route goes with the last address, or ends with the last that ends."""
+    same = [a for a in state.addresses_of(gone.link, 6) if a.ip != gone.ip and subnet(a) == subnet(gone)]
+    found = _prefix_route(state, gone)
+    if gone.flags & NOPREFIXROUTE or not gone.flags & PERMANENT or found is None:
+        return state
+    if any(a.flags & (PERMANENT | NOPREFIXROUTE) for a in same):
+        return state
+    if not same:
+        return _put_instead(state, found)
+    rest = max((a.valid_lft for a in same if a.valid_lft is not None), default=None)
+    return _put_instead(state, found, replace(found, expires=rest)) if found.expires is None else state
+
+
+def _prefix_route(state: State, address: Address) -> Route | None:
+    """addrconf_get_prefix_route(): the first that leads to the subnet without a gateway, whoever put it there."""
+    ways = (Nexthop(link=address.link),)
+    for route in state.routes:
+        if (route.family, route.table, route.dst) == (6, TABLE_MAIN, subnet(address)) and route.nexthops == ways:
+            return route
+    return None
+
+
+def _put_instead(state: State, route: Route, other: Route | None = None) -> State:
+    place = state.routes.index(route)
+    put = () if other is None else (other,)
+    return replace(state, routes=state.routes[:place] + put + state.routes[place + 1 :])
+
+
+def _without(state: State, route: Route) -> State:
+    """Take a connected route away, whatever its lifetime or preferred source have become."""
+    for other in state.routes:
         if other.slot == route.slot and other.nexthops == route.nexthops and other.protocol == PROTO_KERNEL:
-            put = () if instead is None else (instead,)
-            return replace(state, routes=state.routes[:place] + put + state.routes[place + 1 :])
+            return _put_instead(state, other)
     return state
 
 
@@ -192,12 +226,7 @@ def _promote(state: State, gone: Address, same: list[Address]) -> State:
 
 
 def _after_delete_v6(state: State, gone: Address) -> State:
-    left = state.addresses_of(gone.link, 6)
-    route = connected_route(gone)
-    same = [a for a in left if subnet(a) == subnet(gone)]
-    if route and gone.flags & PERMANENT and not any(a.flags & (PERMANENT | NOPREFIXROUTE) for a in same):
-        rest = max((a.valid_lft for a in same if a.valid_lft is not None), default=None)
-        state = _without(state, route, instead=None if rest is None else replace(route, expires=rest))
+    state = _disconnect_v6(state, gone)
     routes = tuple(
         replace(r, prefsrc=None) if r.family == 6 and r.prefsrc == gone.ip and r.uses(gone.link) else r
         for r in state.routes

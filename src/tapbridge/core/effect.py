@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from tapbridge.core.addressing import connected_route, delete_address, put_address
 from tapbridge.core.routing import append_route, delete_route, drop_link, put_route
 from tapbridge.model import step as steps
-from tapbridge.model.state import Address, Link, Port, Rule, State
+from tapbridge.model.state import PERMANENT, Address, Link, Port, Rule, State
 from tapbridge.model.step import Step
 from tapbridge.model.values import IfName
 
@@ -92,10 +92,13 @@ def _delete_link(step: steps.DeleteLink, state: State) -> State:
 
 
 def _set_up(step: steps.SetUp, state: State) -> State:
+    link = state.link(step.link)
+    if link is None or link.up == step.up:
+        return state
     state = _settle_operstate(_with_link(state, step.link, up=step.up))
     if step.up:
         for address in state.addresses_of(step.link):
-            route = connected_route(address)
+            route = connected_route(address) if address.family == 4 or address.flags & PERMANENT else None
             state = append_route(state, route) if route else state
         return state
     state = drop_link(state, step.link)

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from tapbridge.core.effect import effect
 from tapbridge.core.routing import same_route
 from tapbridge.linux.channel import Channel, Request
+from tapbridge.linux.decode_routes import decode_routes_to
 from tapbridge.linux.encode import encode_step
-from tapbridge.linux.observe import find_link, observe_routes_to, observe_rules
+from tapbridge.linux.observe import find_link, observe_rules, read_table
 from tapbridge.model import step as steps
 from tapbridge.model.errors import HostError
 from tapbridge.model.state import Route, Rule, State
 from tapbridge.model.step import Step
+from tapbridge.model.values import Family, IfName
 
 
 def failed(step: Step, error: OSError, index: int = 0) -> HostError:
@@ -29,12 +31,14 @@ def failed(step: Step, error: OSError, index: int = 0) -> HostError:
     return HostError(message, index=index, errno=error.errno or 0, hint=hint)
 
 
-class _Names:
-    """The numbers of links as they will be called while a batch runs."""
+class _Present:
+    """What is there while a batch is put together: links as they will be called when it runs, rules, routes."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._numbers: dict[str, int | None] = {}
+        self._rules: dict[Family, tuple[Rule, ...]] = {}
+        self._tables: dict[tuple[Family, int], list[bytes]] = {}
 
     def find(self, name: str) -> int | None:
         if name not in self._numbers:
@@ -55,6 +59,24 @@ class _Names:
         elif isinstance(step, steps.DeleteLink):
             self._numbers[step.link] = None
 
+    def rules(self, family: Family) -> State:
+        if family not in self._rules:
+            self._rules[family] = observe_rules(self._channel, family)
+        return State(rules=self._rules[family])
+
+    def routes_beside(self, route: Route) -> State:
+        """The routes of its table to its destination; other links than its own are called by their numbers."""
+        table = route.family, route.table
+        if table not in self._tables:
+            self._tables[table] = read_table(self._channel, *table)
+        links = {self.index_of(hop.link): hop.link for hop in route.nexthops if hop.link is not None}
+        return State(routes=decode_routes_to(self._tables[table], route.dst, _Numbered(links)))
+
+
+class _Numbered(dict[int, IfName]):
+    def get(self, index: int, default: object = None) -> IfName:
+        return self[index] if index in self else IfName(f"#{index}")
+
 
 def perform_batch(channel: Channel, batch: Sequence[Step]) -> None:
     """Send a batch of kernel steps.
@@ -62,68 +84,58 @@ def perform_batch(channel: Channel, batch: Sequence[Step]) -> None:
     Raises HostError with the place of the step in the batch: where a link is not there before anything is sent, else
     of the first step that the kernel refused, the steps behind it carried out.
     """
-    names = _Names(channel)
+    present = _Present(channel)
     requests: list[Request] = []
     places: list[int] = []
     for place, step in enumerate(batch):
         try:
-            if _has_nothing_to_do(channel, names, step, batch[:place]):
+            if _has_nothing_to_do(present, step, batch[:place]):
                 continue
-            encoded = encode_step(step, names.index_of)
+            encoded = encode_step(step, present.index_of)
         except OSError as error:
             raise failed(step, error, place) from error
-        names.follow(step)
+        present.follow(step)
         requests += encoded
         places += [place] * len(encoded)
     for place, refusal in zip(places, channel.carry_out(requests), strict=True):
-        if refusal is not None and not _is_there_already(channel, names, batch[place], refusal):
+        if refusal is not None and not _is_there_already(_Present(channel), batch[place], refusal):
             raise failed(batch[place], refusal, place)
 
 
-def _has_nothing_to_do(channel: Channel, names: _Names, step: Step, before: Sequence[Step]) -> bool:
+def _has_nothing_to_do(present: _Present, step: Step, before: Sequence[Step]) -> bool:
     """Whether a step was done before, and repeating it would be an error or hit something else."""
     match step:
         case steps.RenameLink():
-            return names.find(step.link) is None and names.find(step.to) is not None
+            return present.find(step.link) is None and present.find(step.to) is not None
         case steps.DeleteLink(link=link):
-            return names.find(link) is None
+            return present.find(link) is None
         case steps.DeleteAddress(address=address):
-            return names.find(address.link) is None
+            return present.find(address.link) is None
         case steps.DeleteNeighbour(neighbour=neighbour):
-            return names.find(neighbour.link) is None
+            return present.find(neighbour.link) is None
         case steps.DeleteRoute(route=route):
-            return _route_is_gone(channel, names, route, before)
+            return _route_is_gone(present, route, before)
         case steps.DeleteRule(rule=rule):
-            return _rule_is_gone(channel, rule, before)
+            state = present.rules(rule.family)
+            for other in before:
+                if isinstance(other, steps.AddRule | steps.DeleteRule):
+                    state = effect(other, state)
+            return rule not in state.rules
     return False
 
 
-def _rule_is_gone(channel: Channel, rule: Rule, before: Sequence[Step]) -> bool:
-    """To the kernel a selector that a deletion does not name means any: so look first."""
-    state = State(rules=observe_rules(channel, rule.family))
-    for step in before:
-        if isinstance(step, steps.AddRule | steps.DeleteRule):
-            state = effect(step, state)
-    return not any(_selectors(other) == _selectors(rule) for other in state.rules)
-
-
-def _selectors(rule: Rule) -> tuple[object, ...]:
-    return rule.priority, rule.table, rule.action, rule.src, rule.dst, rule.iif, rule.oif, rule.fwmark
-
-
-def _route_is_gone(channel: Channel, names: _Names, route: Route, before: Sequence[Step]) -> bool:
-    """To the kernel a deletion without a metric (IPv4) or a gateway (IPv6) means any: so look first."""
+def _route_is_gone(present: _Present, route: Route, before: Sequence[Step]) -> bool:
+    """To the kernel a deletion without a metric, a source or a gateway means any: so look first."""
     links = [hop.link for hop in route.nexthops if hop.link is not None]
-    if any(names.find(link) is None for link in links):
+    if any(present.find(link) is None for link in links):
         return True
-    exact = route.metric != 0 if route.family == 4 else all(hop.gateway for hop in route.nexthops)
-    if exact or any(_makes_connected_routes(step, links) for step in before):
+    if any(_makes_connected_routes(step, links) for step in before):
         return False
-    state = _routes_beside(channel, names, route)
+    state = present.routes_beside(route)
     for step in before:
         if isinstance(step, steps.PutRoute | steps.AddRoute | steps.DeleteRoute):
             state = effect(step, state)
-    return not any(other.slot == route.slot and _ways(other) == _ways(route) for other in state.routes)
+    return not any(same_route(other, route) for other in state.routes)
 
 
 def _makes_connected_routes(step: Step, links: Sequence[str]) -> bool:
@@ -132,17 +144,10 @@ def _makes_connected_routes(step: Step, links: Sequence[str]) -> bool:
     return isinstance(step, steps.SetUp) and step.link in links
 
 
-def _ways(route: Route) -> list[tuple[str | None, str | None]]:
-    return [(hop.link, hop.gateway) for hop in route.nexthops]
-
-
-def _routes_beside(channel: Channel, names: _Names, route: Route) -> State:
-    links = {names.index_of(hop.link): hop.link for hop in route.nexthops if hop.link is not None}
-    return observe_routes_to(channel, route.family, route.table, route.dst, links)
-
-
-def _is_there_already(channel: Channel, names: _Names, step: Step, refusal: OSError) -> bool:
+def _is_there_already(present: _Present, step: Step, refusal: OSError) -> bool:
     """IPv6 refuses a route with the destination, metric and nexthop of another, whatever else is different."""
     if refusal.errno != errno.EEXIST or not isinstance(step, steps.AddRoute):
         return False
-    return any(same_route(other, step.route) for other in _routes_beside(channel, names, step.route).routes)
+    if any(hop.link is not None and present.find(hop.link) is None for hop in step.route.nexthops):
+        return False  # it was renamed in this very batch
+    return any(same_route(other, step.route) for other in present.routes_beside(step.route).routes)

@@ -9,7 +9,6 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from tapbridge.core.addressing import V6_METRIC
 from tapbridge.linux import uapi
 from tapbridge.linux.attributes import (
     careful,
@@ -59,7 +58,6 @@ def decode_addresses(bodies: Iterable[bytes], names: Mapping[int, IfName]) -> tu
         found = walk(body, ADDRESS.size)
         other = found[uapi.IFA_ADDRESS]
         local = found.get(uapi.IFA_LOCAL, other)
-        metric = decode_u32(found.get(uapi.IFA_RT_PRIORITY))
         preferred, valid = _LIFETIMES.unpack(found.get(uapi.IFA_CACHEINFO, _FOREVER_BOTH))
         addresses.append(
             Address(
@@ -74,7 +72,7 @@ def decode_addresses(bodies: Iterable[bytes], names: Mapping[int, IfName]) -> tu
                 flags=decode_u32(found.get(uapi.IFA_FLAGS), flags) & _FLAGS,
                 valid_lft=None if valid == _FOREVER else valid,
                 preferred_lft=None if preferred == _FOREVER else preferred,
-                metric=0 if (family, metric) == (6, V6_METRIC) else metric,
+                metric=decode_u32(found.get(uapi.IFA_RT_PRIORITY)),
                 proto=decode_u8(found.get(uapi.IFA_PROTO)),
             )
         )

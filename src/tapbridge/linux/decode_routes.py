@@ -11,7 +11,17 @@ from contextlib import suppress
 from typing import Final
 
 from tapbridge.linux import uapi
-from tapbridge.linux.attributes import U16, Malformed, careful, decode_ip, decode_name, decode_u8, decode_u32, walk
+from tapbridge.linux.attributes import (
+    U16,
+    Malformed,
+    careful,
+    decode_ip,
+    decode_name,
+    decode_u8,
+    decode_u32,
+    encode_ip,
+    walk,
+)
 from tapbridge.linux.decode_addresses import FAMILIES
 from tapbridge.model.state import PROTO_KERNEL, TABLE_LOCAL, Nexthop, Route, Rule
 from tapbridge.model.values import Family, IfName
@@ -67,6 +77,14 @@ def decode_routes(bodies: Iterable[bytes], names: Mapping[int, IfName]) -> tuple
             with suppress(_Gone):
                 routes.append(_route(body, FAMILIES[number], names))
     return tuple(route for route in routes if not is_derived(route))
+
+
+def decode_routes_to(bodies: Iterable[bytes], dst: str, names: Mapping[int, IfName]) -> tuple[Route, ...]:
+    """Those of a dump of one family that lead to `network/prefix`; of a full table the rest is not decoded."""
+    network, _, bits = dst.partition("/")
+    wanted = encode_ip(network) if bits != "0" else b""
+    near = [body for body in bodies if body[1:2] == bytes((int(bits),)) and wanted in body]
+    return tuple(route for route in decode_routes(near, names) if route.dst == dst)
 
 
 def _route(body: bytes, family: Family, names: Mapping[int, IfName]) -> Route:
@@ -136,8 +154,8 @@ def _metrics(nested: bytes) -> tuple[tuple[int, int | str], ...]:
 
 
 def _expires(cache: bytes | None) -> int | None:
-    ticks = _EXPIRES.unpack_from(cache)[0] if cache else 0
-    return max(ticks // _USER_HZ, 1) if ticks > 0 else None
+    ticks = _EXPIRES.unpack(cache)[0] if cache else 0
+    return max(ticks // _USER_HZ, 0) if ticks else None
 
 
 @careful

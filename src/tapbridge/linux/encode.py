@@ -153,7 +153,6 @@ def _metric_to_put(address: Address) -> bytes:
 
 
 def _address_to_put(address: Address, index_of: IndexOf, *, dad: bool) -> bytes:
-    """With the usual metric in so many words: of an IPv6 address that has another, none would change nothing."""
     flags = address.flags & (NODAD | NOPREFIXROUTE | MANAGETEMPADDR) | (0 if dad else NODAD)
     forever = uapi.INFINITY_LIFE_TIME
     valid = forever if address.valid_lft is None else max(address.valid_lft, 1)
@@ -192,7 +191,7 @@ def _route(route: Route, index_of: IndexOf) -> bytes:
             nest(uapi.RTA_METRICS, *(_metric(*metric) for metric in route.metrics)) if route.metrics else b"",
             pack_u32(uapi.RTA_FLOW, route.realm) if route.realm else b"",
             pack_u8(uapi.RTA_PREF, route.pref) if route.pref else b"",
-            pack_u32(uapi.RTA_EXPIRES, route.expires) if route.expires is not None else b"",
+            pack_u32(uapi.RTA_EXPIRES, max(route.expires, 1)) if route.expires is not None else b"",
             ways,
         )
     )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
 from tapbridge.linux import uapi
-from tapbridge.linux.attributes import encode_ip, pack_name, pack_u32
+from tapbridge.linux.attributes import pack_name, pack_u32
 from tapbridge.linux.channel import Channel
 from tapbridge.linux.decode_addresses import NEIGHBOUR, decode_addresses, decode_forwarding, decode_neighbours
 from tapbridge.linux.decode_links import decode_links, decode_sysctls
@@ -17,7 +16,7 @@ from tapbridge.linux.decode_routes import decode_routes, decode_rules
 from tapbridge.linux.sysctls import read_sysctls
 from tapbridge.linux.wireless import find_wireless
 from tapbridge.model.state import Link, Rule, Scope, State
-from tapbridge.model.values import Family, IfName
+from tapbridge.model.values import Family
 
 _PROXIES: Final = NEIGHBOUR.pack(0, 0, 0, uapi.NTF_PROXY, 0)
 _AF: Final = {4: uapi.AF_INET, 6: uapi.AF_INET6}
@@ -97,22 +96,9 @@ def observe_rules(channel: Channel, family: Family) -> tuple[Rule, ...]:
     return decode_rules(_of_family(channel, uapi.RTM_GETRULE, family))
 
 
-def observe_routes_to(channel: Channel, family: Family, table: int, dst: str, links: Mapping[int, IfName]) -> State:
-    """A State of nothing but a table's routes to one destination; other links than these are called by their number.
-
-    Raises OSError and Malformed.
-    """
-    network, _, bits = dst.partition("/")
-    wanted = encode_ip(network) if bits != "0" else b""
+def read_table(channel: Channel, family: Family, table: int) -> list[bytes]:
+    """The routes of one table, not yet decoded. Raises OSError and Malformed."""
     try:
-        bodies = _of_family(channel, uapi.RTM_GETROUTE, family, bytes(11) + pack_u32(uapi.RTA_TABLE, table))
+        return _of_family(channel, uapi.RTM_GETROUTE, family, bytes(11) + pack_u32(uapi.RTA_TABLE, table))
     except FileNotFoundError:  # no such table
-        bodies = []
-    near = [body for body in bodies if body[1] == int(bits) and wanted in body]  # a full table is not decoded whole
-    routes = decode_routes(near, _Numbered(links))
-    return State(routes=tuple(route for route in routes if route.dst == dst))
-
-
-class _Numbered(dict[int, IfName]):
-    def get(self, index: int, default: object = None) -> IfName:
-        return self[index] if index in self else IfName(f"#{index}")
+        return []
