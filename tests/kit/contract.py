@@ -36,7 +36,6 @@ route add ::/0 via fe80::ff dev nic0 metric 512
 neigh add 10.0.0.254 lladdr 02:00:00:00:00:fe dev nic0 nud permanent
 neigh add 10.1.0.254 lladdr 02:00:00:00:01:fe dev nic1 nud permanent
 neigh add proxy 10.1.0.253 dev nic1
-neigh add proxy 10.0.0.253 dev nic0
 """
 
 

@@ -1,8 +1,9 @@
 """What one step does to a State. The model of the kernel that plans, previews and properties stand on.
 
 The contract suite performs the same steps on a real kernel and compares. Not modelled, because no plan of ours
-depends on it: addresses that the kernel makes by itself when a link comes up, and a bridge's MTU and MAC that follow
-its ports (ours are explicit).
+depends on it: addresses that the kernel makes by itself when a link comes up, the proxied neighbours that it forgets a
+moment after a carrier goes, an IPv6 route by a gateway that becomes one of the ways of another, and a bridge's MTU and
+MAC that follow its ports (ours are explicit).
 """
 
 from __future__ import annotations

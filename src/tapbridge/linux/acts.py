@@ -59,8 +59,10 @@ def _link(channel: Channel, name: str) -> Link:
 def _await(channel: Channel, step: steps.Await) -> None:
     from select import POLLIN, poll
 
+    if _link(channel, step.link).operstate == "up":
+        return
     deadline = time.monotonic() + step.limit_s
-    with closing(Channel(groups=uapi.RTMGRP_LINK)) as news:  # before the first look, so that no change is missed
+    with closing(Channel(groups=uapi.RTMGRP_LINK)) as news:  # before the next look, so that no change is missed
         waiting = poll()
         waiting.register(news.socket, POLLIN)
         while (operstate := _link(channel, step.link).operstate) != "up":
