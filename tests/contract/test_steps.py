@@ -272,6 +272,25 @@ CASES: dict[str, list[Step]] = {
         AddRoute(route=route("203.0.113.0/24", via="10.0.0.9")),
         AddRoute(route=route("203.0.113.0/24", via="10.0.0.7"), first=True),
     ],
+    "a route is put that is there behind another": [
+        AddRoute(route=route("203.0.113.0/24", via="10.0.0.8")),
+        AddRoute(route=route("203.0.113.0/24", via="10.0.0.9")),
+        PutRoute(route=route("203.0.113.0/24", via="10.0.0.9")),
+        PutRoute(route=route("203.0.113.0/24", via="10.0.0.8")),
+    ],
+    "a route of several ways is put as one of one": [
+        AddRoute(route=route("203.0.113.0/24", nexthops=ways((NIC, "10.0.0.9", 1), (OTHER, "10.1.0.9", 5)))),
+        AddRoute(route=route("fd09::/64", nexthops=ways((NIC, "fd00::9", 1), (OTHER, "fd01::9", 3)))),
+        PutRoute(route=route("203.0.113.0/24", via="10.0.0.8")),
+        PutRoute(route=route("fd09::/64", via="fd00::8")),
+    ],
+    "a link of one of several ways goes": [
+        AddRoute(route=route("203.0.113.0/24", nexthops=ways((NIC, "10.0.0.9", 1), (OTHER, "10.1.0.9", 5)))),
+        AddRoute(route=route("fd09::/64", nexthops=ways((NIC, "fd00::9", 1), (OTHER, "fd01::9", 3)))),
+        SetUp(link=OTHER, up=False),
+        SetUp(link=OTHER, up=True),
+        DeleteLink(link=OTHER),
+    ],
     "a connected route is put elsewhere": [
         PutAddress(address=address("10.0.0.1/24", OTHER, metric=4000000)),
         PutRoute(route=replace(CONNECTED, nexthops=(Nexthop(link=OTHER),))),

@@ -79,7 +79,7 @@ def _delete_link(step: steps.DeleteLink, state: State) -> State:
         if x.name not in gone
     )
     for name in gone:
-        state = drop_link(state, name)
+        state = drop_link(state, name, gone=True)
     state = replace(
         state,
         links=links,

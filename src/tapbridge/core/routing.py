@@ -48,14 +48,18 @@ def is_first(state: State, route: Route) -> bool:
     return True
 
 
-def drop_link(state: State, link: str, family: Family | None = None) -> State:
-    """A link lost its last address or went: its routes go; a multipath route of IPv4 goes with its last way."""
+def drop_link(state: State, link: str, family: Family | None = None, *, gone: bool = False) -> State:
+    """A link went down, lost its last address or (`gone`) went: its routes go.
+
+    A route of several ways stays as long as one of them lives. When a link goes for good, one of IPv4 goes with it,
+    and one of IPv6 loses that way.
+    """
     kept: list[Route] = []
     for route in state.routes:
         others = tuple(hop for hop in route.nexthops if hop.link != link)
-        if not route.uses(link) or family not in (None, route.family) or (others and route.family == 4):
+        if not route.uses(link) or family not in (None, route.family) or (others and not gone):
             kept.append(route)
-        elif others:
+        elif others and route.family == 6:
             kept.append(replace(route, nexthops=others))
     return replace(state, routes=tuple(kept))
 

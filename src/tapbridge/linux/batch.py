@@ -145,8 +145,8 @@ def _makes_connected_routes(step: Step, links: Sequence[str]) -> bool:
 
 
 def _is_there_already(present: _Present, step: Step, refusal: OSError) -> bool:
-    """IPv6 refuses a route with the destination, metric and nexthop of another, whatever else is different."""
-    if refusal.errno != errno.EEXIST or not isinstance(step, steps.AddRoute):
+    """EEXIST may mean this very route, behind others of its slot; in IPv6 also any by the same nexthop."""
+    if refusal.errno != errno.EEXIST or not isinstance(step, steps.AddRoute | steps.PutRoute):
         return False
     if any(hop.link is not None and present.find(hop.link) is None for hop in step.route.nexthops):
         return False  # it was renamed in this very batch
