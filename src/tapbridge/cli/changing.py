@@ -107,7 +107,7 @@ def carry_out(plan: Plan, session: Session, check: Callable[[State], Verdict], w
     """Apply a plan and say how it ended; `words` makes the text of success from the state that was read back."""
     if not plan.stages:
         findings = session.findings + plan.risks
-        document = _document("nothing", plan, 0) if session.as_json else {}
+        document = _document("nothing", plan, 0) if session.as_json else {"outcome": "nothing"}
         return Result(document=document, text=words(plan.after), findings=findings)
     began = Began(
         id=f"{session.host.cookie()}-{session.boot_id[:8]}",
@@ -119,7 +119,7 @@ def carry_out(plan: Plan, session: Session, check: Callable[[State], Verdict], w
         touched=plan.touched,
     )
     report = apply(plan, began, session.host, session.journal, check)
-    document = _document(report.outcome, plan, report.done) if session.as_json else {}
+    document = _document(report.outcome, plan, report.done) if session.as_json else {"outcome": report.outcome}
     if report.outcome == "done":
         return Result(document=document, text=words(plan.after), findings=session.findings + _told(plan))
     exit_code = 128 + report.signal if report.signal and report.outcome != "stuck" else _EXITS[report.outcome]

@@ -84,6 +84,18 @@ def test_the_documents_are_as_explained(tmp_path: Path, monkeypatch: pytest.Monk
     assert keys(printed("explain", "tap")) == keys(example("topics"))
 
 
+def test_quiet_changes_say_nothing_and_quiet_questions_are_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RUN", "STATE"):
+        monkeypatch.setenv(f"TAPBRIDGE_{name}_DIR", str(tmp_path / name.lower()))
+    with host_on_lan():
+        said = {
+            words: run(*TAPBRIDGE, "-q", *words).stdout for words in (("up",), ("up", "eth0"), ("status",), ("down",))
+        }
+    assert [words[0] for words, text in said.items() if text] == ["status"]
+
+
 def test_the_document_of_a_lab_is_as_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAPBRIDGE_RUN_DIR", str(tmp_path))
     name = f"json{os.getpid() % 10000}"
