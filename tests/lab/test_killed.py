@@ -11,19 +11,20 @@ import pytest
 
 from kit.labs import TAPBRIDGE, Tapbridge
 
-UP = (*TAPBRIDGE, "lab", "up", "killed", "--addresses", "static", "--no-dad")
+NAME = f"killed{os.getpid()}"  # another session's labs are not ours to find
+UP = (*TAPBRIDGE, "lab", "up", NAME, "--addresses", "static", "--no-dad")
 CALLS = {"fork,clone,clone3": 4, "vfork": 12, "rename": 7}  # strace counts each by itself; how often at least
 
 
 def of_the_lab() -> list[str]:
     """What bears the mark: processes that are not zombies, named namespaces, links that are ours to see."""
-    found = [str(path) for path in Path("/run/netns").glob("tb-killed-*")]
+    found = [str(path) for path in Path("/run/netns").glob(f"tb-{NAME}-*")]
     for pid in [name for name in os.listdir("/proc") if name.isdigit()]:
         try:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if re.match(rb"tapbridge-lab \w+ killed ", words[0]) or list(UP[-4:]) == [
+        if re.match(rf"tapbridge-lab \w+ {NAME} ".encode(), words[0]) or list(UP[-4:]) == [
             word.decode() for word in words[-5:-1]
         ]:
             found.append(f"process {pid} {words}")
@@ -49,19 +50,19 @@ def test_a_killed_up_is_cleaned_up_wherever_it_was(tapbridge: Tapbridge, run_dir
     for point in range(1, 100):
         if killed(UP, run_dir, calls, point) == 0:
             break
-        left = bool(of_the_lab()) or (run_dir / "labs/killed.json").exists()
+        left = bool(of_the_lab()) or (run_dir / f"labs/{NAME}.json").exists()
         outcomes.add((left, tapbridge("lab", "down", "--all").stdout))
         assert of_the_lab() == []
         assert not list(run_dir.rglob("*.json")), f"point {point}"
         assert not list(run_dir.rglob("*.new")), f"point {point}"
-    assert tapbridge("lab", "down").stdout == "removed: killed\n"  # the last one was not killed any more
+    assert tapbridge("lab", "down").stdout == f"removed: {NAME}\n"  # the last one was not killed any more
     assert CALLS[calls] < point < 99
-    assert (True, "removed: killed\n") in outcomes
+    assert (True, f"removed: {NAME}\n") in outcomes
 
 
 def test_up_after_a_killed_up_makes_the_lab(tapbridge: Tapbridge, run_dir: Path) -> None:
     assert killed(UP, run_dir, "vfork", 10) != 0
-    assert (run_dir / "labs/killed.json").exists()
+    assert (run_dir / f"labs/{NAME}.json").exists()
     tapbridge(*UP[len(TAPBRIDGE) :])
     assert tapbridge("lab", "exec", "--", "hostname").stdout == "h1\n"
     tapbridge("lab", "down")
@@ -71,7 +72,7 @@ def test_up_after_a_killed_up_makes_the_lab(tapbridge: Tapbridge, run_dir: Path)
 def test_a_killed_down_is_finished_by_the_next(tapbridge: Tapbridge, run_dir: Path, calls: str, point: int) -> None:
     tapbridge(*UP[len(TAPBRIDGE) :])
     assert killed((*TAPBRIDGE, "lab", "down"), run_dir, calls, point) != 0
-    assert (run_dir / "labs/killed.json").exists()
-    assert tapbridge("lab", "down", "--all").stdout == "removed: killed\n"
+    assert (run_dir / f"labs/{NAME}.json").exists()
+    assert tapbridge("lab", "down", "--all").stdout == f"removed: {NAME}\n"
     assert of_the_lab() == []
     assert list(run_dir.iterdir()) == []

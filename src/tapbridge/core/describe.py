@@ -211,6 +211,14 @@ def _await(step: steps.Await) -> _Told:
     return f"wait until {step.link} is up, {step.limit_s:g} s at most", "before that it transmits nothing", words
 
 
+def _await_local(step: steps.AwaitLocal) -> _Told:
+    is_local = f'ip -6 route show table local dev {step.link} | grep -q "local $ip "'
+    turns = f"for i in $(seq {int(step.limit_s * 100)}); do {is_local} && break; sleep 0.01; done"
+    words = ["sh", "-c", f"for ip in {' '.join(step.ips)}; do {turns}; done"]
+    sentence = f"wait until {step.link} takes packets for {', '.join(step.ips)}, {step.limit_s:g} s at most"
+    return sentence, "the kernel acknowledges an IPv6 address some time before it is in use", words
+
+
 def _shield(step: steps.Shield) -> _Told:
     reason = "the kernel drops frames while a port joins or leaves a bridge (0.05 to 1 ms); these bypass it"
     return f"hand what arrives on {step.link} straight to {step.to} (a tcx program, Linux 6.6)", reason, None
@@ -268,6 +276,7 @@ _WORDS: dict[type, Callable[[Any], _Told]] = {
     steps.SetSysctl: _set_sysctl,
     steps.SetDns: _set_dns,
     steps.Await: _await,
+    steps.AwaitLocal: _await_local,
     steps.Shield: _shield,
     steps.Unshield: _unshield,
     steps.StopClient: _stop_client,

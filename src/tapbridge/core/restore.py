@@ -33,6 +33,7 @@ from tapbridge.model.state import (
 from tapbridge.model.step import (
     AddRoute,
     AddRule,
+    AwaitLocal,
     DeleteAddress,
     DeleteLink,
     DeleteNeighbour,
@@ -105,6 +106,7 @@ class _Restore:
     def _hold_addresses(self, was: Link) -> None:
         present = {(a.family, a.ip, a.prefix) for a in self._draft.state.addresses_of(was.name)}
         v4 = self._before.addresses_of(was.name, 4)
+        put: list[str] = []
         for address in v4 + tuple(reversed(self._before.addresses_of(was.name, 6))):
             if (address.family, address.ip, address.prefix) in present or address.flags & DADFAILED:
                 continue
@@ -115,6 +117,9 @@ class _Restore:
             elif not held.flags & NOPREFIXROUTE:
                 held = replace(held, metric=HOLD_METRIC)
             self._draft.do(PutAddress(address=held))
+            put += [address.ip] if address.family == 6 else []
+        if put:
+            self._draft.do(AwaitLocal(link=was.name, ips=tuple(put)))
 
     def _names(self) -> None:
         for was, link in self._pairs:

@@ -37,6 +37,7 @@ from tapbridge.model.state import (
 from tapbridge.model.step import (
     AddRoute,
     AddRule,
+    AwaitLocal,
     DeleteAddress,
     DeleteNeighbour,
     DeleteRoute,
@@ -87,6 +88,9 @@ class Transfer:
             label = self._target if renamed else self._label(address)
             self._draft.do(PutAddress(address=_held(address, self._target, label)))
         self._draft.do(*(PutNeighbour(neighbour=n) for n in _neighbours(self._origin, self._source, self._target)))
+        v6 = tuple(address.ip for address in early if address.family == 6)
+        if v6:
+            self._draft.do(AwaitLocal(link=self._target, ips=v6))
 
     def late_addresses(self) -> None:
         """The addresses whose label a rename of the target would spoil (inetdev_changename); after the rename."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Callable
 from contextlib import closing
 
 from tapbridge.linux import uapi
 from tapbridge.linux.channel import Channel
-from tapbridge.linux.observe import find_link
+from tapbridge.linux.observe import find_link, find_local_v6
 from tapbridge.linux.shield import Shields
 from tapbridge.linux.sysctls import write_sysctl
 from tapbridge.model import step as steps
@@ -23,6 +24,8 @@ def perform_alone(channel: Channel, shields: Shields, step: Step) -> None:
             write_sysctl(step.sysctl)
         case steps.Await():
             _await(channel, step)
+        case steps.AwaitLocal():
+            _await_local(channel, step)
         case steps.Shield():
             shields.put_up(_link(channel, step.link).index, _link(channel, step.to).index)
         case steps.Unshield():
@@ -57,16 +60,35 @@ def _link(channel: Channel, name: str) -> Link:
 
 
 def _await(channel: Channel, step: steps.Await) -> None:
+    def missing() -> str:
+        operstate = _link(channel, step.link).operstate
+        return "" if operstate == "up" else f"its operstate is '{operstate}'"
+
+    _until_nothing(missing, uapi.RTMGRP_LINK, step.limit_s)
+
+
+def _await_local(channel: Channel, step: steps.AwaitLocal) -> None:
+    index = _link(channel, step.link).index
+
+    def missing() -> str:
+        there = find_local_v6(channel, index)
+        return ", ".join(f"{ip} is not in use" for ip in step.ips if ip not in there)
+
+    _until_nothing(missing, uapi.RTMGRP_IPV6_ROUTE, step.limit_s)
+
+
+def _until_nothing(missing: Callable[[], str], groups: int, limit_s: float) -> None:
+    """Look again at each of the kernel's notifications until nothing is missing. Raises OSError at the limit."""
     from select import POLLIN, poll
 
-    if _link(channel, step.link).operstate == "up":
+    if not missing():
         return
-    deadline = time.monotonic() + step.limit_s
-    with closing(Channel(groups=uapi.RTMGRP_LINK)) as news:  # before the next look, so that no change is missed
+    deadline = time.monotonic() + limit_s
+    with closing(Channel(groups=groups)) as news:  # before the next look, so that no change is missed
         waiting = poll()
         waiting.register(news.socket, POLLIN)
-        while (operstate := _link(channel, step.link).operstate) != "up":
+        while what := missing():
             left_s = deadline - time.monotonic()
             if left_s <= 0 or not waiting.poll(left_s * 1000):
-                raise OSError(errno.ETIMEDOUT, f"its operstate is '{operstate}' after {step.limit_s:g} s")
+                raise OSError(errno.ETIMEDOUT, f"{what} after {limit_s:g} s")
             news.skip()

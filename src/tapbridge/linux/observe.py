@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Final
 
 from tapbridge.linux import uapi
-from tapbridge.linux.attributes import pack_name, pack_u32
+from tapbridge.linux.attributes import decode_ip, decode_u32, pack_name, pack_u32, walk
 from tapbridge.linux.channel import Channel
 from tapbridge.linux.decode_addresses import NEIGHBOUR, decode_addresses, decode_forwarding, decode_neighbours
 from tapbridge.linux.decode_links import decode_links, decode_sysctls
-from tapbridge.linux.decode_routes import decode_routes, decode_rules
+from tapbridge.linux.decode_routes import ROUTE, decode_routes, decode_rules
 from tapbridge.linux.sysctls import read_sysctls
 from tapbridge.linux.wireless import find_wireless
 from tapbridge.model.state import Link, Rule, Scope, State
@@ -102,3 +102,16 @@ def read_table(channel: Channel, family: Family, table: int) -> list[bytes]:
         return _of_family(channel, uapi.RTM_GETROUTE, family, bytes(11) + pack_u32(uapi.RTA_TABLE, table))
     except FileNotFoundError:  # no such table
         return []
+
+
+def find_local_v6(channel: Channel, index: int) -> frozenset[str]:
+    """The IPv6 addresses for which the link takes packets: those with a local route. Raises OSError and Malformed."""
+    local = [
+        body for body in read_table(channel, 6, uapi.RT_TABLE_LOCAL) if ROUTE.unpack_from(body)[7] == uapi.RTN_LOCAL
+    ]
+    told = [walk(body, ROUTE.size) for body in local]
+    return frozenset(
+        decode_ip(found[uapi.RTA_DST])
+        for found in told
+        if uapi.RTA_DST in found and decode_u32(found.get(uapi.RTA_OIF)) == index
+    )

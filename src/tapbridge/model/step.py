@@ -204,6 +204,19 @@ class Await:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitLocal:
+    """Wait until the kernel takes packets for these IPv6 addresses on the link; `limit_s` seconds at most.
+
+    RTM_NEWADDR is acknowledged before the address has its local route, which a worker adds (addrconf_dad_work). Until
+    then a packet for it is dropped, if no other link has the address any more.
+    """
+
+    link: IfName
+    ips: tuple[str, ...]
+    limit_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shield:
     """Hand every frame that arrives on `link` straight to `to`'s IP stack, until Unshield or our death.
 
@@ -269,6 +282,7 @@ Step = (
     | SetSysctl
     | SetDns
     | Await
+    | AwaitLocal
     | Shield
     | Unshield
     | StopClient

@@ -11,13 +11,13 @@ from tapbridge.model.errors import HostError
 from tapbridge.model.journal import Acting, Began
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import Scope, State
-from tapbridge.model.step import KERNEL_STEPS, Await, Shield, Step, Unshield
+from tapbridge.model.step import KERNEL_STEPS, Await, AwaitLocal, Shield, Step, Unshield
 from tapbridge.model.verdict import Verdict
 from tapbridge.ports import Host
 from tapbridge.transact.journal import Journal
 from tapbridge.transact.signals import Interrupted, shielded_from_signals
 
-_NOT_JOURNALLED = (*KERNEL_STEPS, Await, Shield, Unshield)
+_NOT_JOURNALLED = (*KERNEL_STEPS, Await, AwaitLocal, Shield, Unshield)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,6 +101,7 @@ def test_udhcpc_is_found_as_an_applet_of_busybox(lan: Any, words: tuple[str, ...
     other = subprocess.Popen(["busybox", "sleep", "60"])
     try:
         lan.wait_for(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "busybox\n", 5)
+        lan.wait_for(_programs, 5)
         assert _programs() == [("udhcpc", link)]
     finally:
         for one in (process, other):
