@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from tapbridge.cli.world import World
     from tapbridge.linux.host import LinuxHost
 
+_SEEN_FROM_BELOW = Finding(
+    code="seen-without-root",
+    severity=Severity.WARNING,
+    subject="plan",
+    message="without root the processes of others cannot be seen: a DHCP client or a bound socket may be missing here",
+    fix="run it with sudo; a dry run changes nothing",
+)
 _EXITS = {"done": Exit.DONE, "rolled-back": Exit.FAILED, "stuck": Exit.STUCK}
 
 
@@ -67,7 +74,7 @@ def _recovered(begun: Began, host: LinuxHost, journal: Journal) -> Finding:
     if left:
         raise Stuck(
             f"a '{begun.command}' that was cut off could neither be finished nor taken back: {'; '.join(left[:5])}",
-            hint="mend what is named, and run the command again",
+            hint=f"mend what is named and run the command again, or give up the way back: rm {journal.path}",
             code="recover-incomplete",
         )
     journal.close()
@@ -75,15 +82,16 @@ def _recovered(begun: Began, host: LinuxHost, journal: Journal) -> Finding:
     return Finding(code="recovered", severity=Severity.INFO, subject=begun.command, message=message)
 
 
-def foretell(plan: Plan, *, as_script: bool, undo: Plan | None = None) -> Result:
+def foretell(plan: Plan, world: World, *, as_script: bool, undo: Plan | None = None) -> Result:
     """A plan as it would be carried out, for `--dry-run` and `--script`."""
+    risks = plan.risks if world.may_change_network() else (*plan.risks, _SEEN_FROM_BELOW)
     if as_script:
         from tapbridge.cli.script import shell_script
 
-        return Result(document=_document("planned", plan, 0), text=shell_script(plan, undo), findings=plan.risks)
+        return Result(document=_document("planned", plan, 0), text=shell_script(plan, undo), findings=risks)
     from tapbridge.cli.preview import preview
 
-    return Result(document=_document("planned", plan, 0), text=preview(plan), findings=plan.risks)
+    return Result(document=_document("planned", plan, 0), text=preview(plan), findings=risks)
 
 
 def ask(plan: Plan, args: Namespace, world: World) -> None:
@@ -93,7 +101,8 @@ def ask(plan: Plan, args: Namespace, world: World) -> None:
         return
     if not world.is_terminal():
         raise Refused(
-            f"the plan carries {len(warnings)} warnings, the first: {warnings[0].message}",
+            f"there is something to know before: {warnings[0].message}"
+            + (f" (the first of {len(warnings)} warnings)" if len(warnings) > 1 else ""),
             hint="see them all with --dry-run, and answer with --yes",
             code="unanswered",
         )

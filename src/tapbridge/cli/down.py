@@ -38,7 +38,7 @@ def run(args: Namespace, world: World) -> Result:
     if args.dry_run or args.script:
         with world.host() as host:
             plan, _ = _plan(args, host.observe())
-            return foretell(plan, as_script=args.script)
+            return foretell(plan, world, as_script=args.script)
     with turn(world, "down", as_json=args.json) as session:
         state = session.host.observe()
         if args.bridge is None and not any(read_mark(link) for link in state.links):

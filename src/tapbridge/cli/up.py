@@ -56,7 +56,7 @@ def run(args: Namespace, world: World) -> Result:
         parse_found_name(args.nic)
     if args.dry_run or args.script:
         with world.host() as host:
-            return _foretell(args, *_plan(args, host.observe(), names))
+            return _foretell(args, world, *_plan(args, host.observe(), names))
     with turn(world, "up", as_json=args.json) as session:
         intent, plan = _plan(args, session.host.observe(), names)
         ask(plan, args, world)
@@ -102,11 +102,11 @@ def _find_nic(state: State, name: str | None) -> Link:
         ) from None
 
 
-def _foretell(args: Namespace, intent: Adopt, plan: Plan) -> Result:
+def _foretell(args: Namespace, world: World, intent: Adopt, plan: Plan) -> Result:
     undo = _way_back(args, intent, plan) if args.script and plan.stages else None
     if args.undo:
-        return foretell(undo or plan, as_script=True)
-    return foretell(plan, as_script=args.script, undo=undo)
+        return foretell(undo or plan, world, as_script=True)
+    return foretell(plan, world, as_script=args.script, undo=undo)
 
 
 def _way_back(args: Namespace, intent: Adopt, plan: Plan) -> Plan:
@@ -125,10 +125,7 @@ def _final(intent: Adopt) -> IfName:
 
 def _adopt(plan: Plan, intent: Adopt, session: Session) -> Result:
     def words(state: State) -> str:
-        nic = state.link(intent.nic)
-        if nic is not None and nic.master and not plan.stages:
-            return f"{nic.name} is a port of {nic.master} already; nothing to do."
-        return _success(state, intent)
+        return _success(state, intent) if plan.stages else "There is nothing to do."
 
     def check(state: State) -> Verdict:
         asked = verify(intent, state)

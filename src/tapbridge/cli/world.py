@@ -70,9 +70,13 @@ class World:
             return self.root / under_root
         return Path(self.environ.get(xdg) or fallback) / "tapbridge"
 
+    def may_change_network(self) -> bool:
+        """Whether we have CAP_NET_ADMIN here."""
+        return _can_change_network()
+
     def require_root(self, what: str) -> None:
         """Raises Forbidden for whoever may not change this network namespace."""
-        if not _can_change_network():
+        if not self.may_change_network():
             raise Forbidden(
                 f"{what} needs the right to change this host's network (CAP_NET_ADMIN)",
                 hint="run it with sudo, or try everything in a lab of your own: tapbridge lab up",

@@ -9,6 +9,7 @@ that the kernel keeps by router advertisements, the order of IPv6 addresses, and
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from tapbridge.model.state import (
     COPY_PROTO,
@@ -53,9 +54,23 @@ def differences(wanted: State, found: State, links: tuple[str, ...]) -> tuple[st
     for kind, items in one.items():
         left = {item for item in items if _concerns(item, links)}
         right = {item for item in other[kind] if _concerns(item, links)}
-        told += [f"missing {kind}: {item!r}" for item in sorted(left - right, key=repr)]
-        told += [f"unexpected {kind}: {item!r}" for item in sorted(right - left, key=repr)]
+        told += [f"missing {kind}: {_brief(item)}" for item in sorted(left - right, key=repr)]
+        told += [f"unexpected {kind}: {_brief(item)}" for item in sorted(right - left, key=repr)]
     return tuple(told)
+
+
+def _brief(item: Any) -> str:
+    """A noun for a reader: its fields, without those that say nothing."""
+    fields = ((name, getattr(item, name)) for name in item.__dataclass_fields__)
+    usual = {name: field.default for name, field in item.__dataclass_fields__.items()}
+    said = (f"{name} {_word(value)}" for name, value in fields if value != usual[name] and value not in ("", ()))
+    return ", ".join(said)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(_word(item) for item in value)
+    return f"({_brief(value)})" if hasattr(value, "__dataclass_fields__") else str(value)
 
 
 def _parts(state: State) -> dict[str, tuple[object, ...]]:

@@ -41,10 +41,10 @@ def wants_none(line: CommandLine) -> bool:
 def refuse_nics(nics: tuple[Found, ...]) -> Refused:
     """The refusal of a command line that makes NICs itself, with the same in our own words."""
     them = "them" if len(nics) > 1 else "it"
-    ours = " ".join(suggest_options(nics))
+    instead = " ".join(["tapbridge run", *suggest_options(nics)])
     return Refused(
         f"QEMU's arguments already configure a NIC: {'; '.join(nic.text for nic in nics)}",
-        hint=f"take {them} out and say instead: tapbridge run {ours} -- …; or keep {them} beside ours: --keep-nics",
+        hint=f"take {them} out and say instead: {instead} -- …; or keep {them} beside ours: --keep-nics",
         code="nic-configured",
     )
 
