@@ -119,13 +119,13 @@ def _links_to_add(step: steps.AddLink, index_of: IndexOf) -> list[Request]:
 
 
 def _generation(step: steps.SetAddressGeneration, index: int) -> list[Request]:
-    """A link that heeds no advertisements refuses any token, none too; but then none is what it has."""
+    """A link without IPv6 makes no addresses anyway; one that heeds no advertisements refuses any token, none too."""
     mode, token = pack_u8(uapi.IFLA_INET6_ADDR_GEN_MODE, step.mode), pack_ip(uapi.IFLA_INET6_TOKEN, step.token or "::")
-    of_mode, of_token = (
-        _changed(index, nest(uapi.IFLA_AF_SPEC, nest(uapi.AF_INET6, attribute))) for attribute in (mode, token)
-    )
-    forgiven = () if step.token is not None else (errno.EINVAL,)
-    return [of_mode, Request(of_token.kind, of_token.flags, of_token.body, forgiven)]
+    requests = []
+    for attribute, forgiven in ((mode, ()), (token, () if step.token is not None else (errno.EINVAL,))):
+        request = _changed(index, nest(uapi.IFLA_AF_SPEC, nest(uapi.AF_INET6, attribute)))
+        requests.append(Request(request.kind, 0, request.body, (*forgiven, errno.EAFNOSUPPORT)))
+    return requests
 
 
 def _port(port: Port) -> bytes:

@@ -28,6 +28,7 @@ from tapbridge.model.step import (
     PutNeighbour,
     PutRoute,
     RenameLink,
+    SetAddressGeneration,
     SetAlias,
     SetMaster,
     SetMtu,
@@ -312,3 +313,11 @@ def test_reading_goes_on_while_links_come_and_go(host: LinuxHost) -> None:
         readings += 1
     changing.join()
     assert len(host.observe(Scope.LINKS).links) == 1 + 149 - 49
+
+
+def test_a_link_too_small_for_ipv6_has_no_addresses_to_make(host: LinuxHost) -> None:
+    host.perform([AddLink(name=BR, kind="bridge", mtu=1200), SetAddressGeneration(link=BR, mode=1)])
+    assert host.observe(Scope.LINKS).link("br0").addr_gen_mode == 0  # type: ignore[union-attr]
+    host.perform([PAIR, SetAddressGeneration(link=NIC, mode=3)])
+    assert host.observe(Scope.LINKS).link("nic0").addr_gen_mode == 3  # type: ignore[union-attr]
+    assert refusal(host, SetAddressGeneration(link=NIC, mode=99)).errno == errno.EINVAL
