@@ -3,7 +3,8 @@
 Left out, because the kernel or the world decides it and no plan could restore it: link numbers, carrier and operstate,
 learnt neighbours and learnt forwarding entries, what remains of a lifetime (only whether it ends is compared), PIDs and
 the content of lease files, temporary IPv6 addresses (the kernel makes new ones) and our plain copies of them, routes
-that the kernel keeps by router advertisements, the order of IPv6 addresses, and the flags of an address that pass.
+that the kernel keeps by router advertisements, the order of IPv6 addresses and of routes behind the first of their
+slot, and the flags of an address that pass.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def comparable(state: State) -> State:
         state,
         links=tuple(_link(link) for link in state.links),
         addresses=tuple(ordered),
-        routes=tuple(_route(route) for route in state.routes if route.protocol != PROTO_RA),
+        routes=_routes(state),
         neighbours=tuple(entry for entry in state.neighbours if entry.configured),
         forwarding=tuple(entry for entry in state.forwarding if entry.static),
         clients=tuple(_client(client) for client in state.clients),
@@ -107,6 +108,15 @@ def _address(address: Address) -> Address:
         valid_lft=_ends(address.valid_lft),
         preferred_lft=_ends(address.preferred_lft),
     )
+
+
+def _routes(state: State) -> tuple[Route, ...]:
+    """The first of a slot stays the first, because it is used. Nobody can choose the place of the others."""
+    slots: dict[object, list[Route]] = {}
+    for route in state.routes:
+        if route.protocol != PROTO_RA:
+            slots.setdefault(route.slot, []).append(_route(route))
+    return tuple(route for first, *rest in slots.values() for route in (first, *sorted(rest, key=repr)))
 
 
 def _route(route: Route) -> Route:

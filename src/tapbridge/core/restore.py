@@ -146,7 +146,8 @@ class _Restore:
     def _heard(self, wanted: Route, name: IfName) -> bool:
         """Whether the kernel has a route of its own there by a router advertisement."""
         return is_kernel_ra(self._before, name, wanted) and any(
-            (r.protocol, r.dst, r.nexthops) == (PROTO_RA, wanted.dst, wanted.nexthops) for r in self._draft.state.routes
+            (r.protocol, r.table, r.dst, r.nexthops) == (PROTO_RA, wanted.table, wanted.dst, wanted.nexthops)
+            for r in self._draft.state.routes
         )
 
     def _drop_addresses(self, name: IfName) -> None:

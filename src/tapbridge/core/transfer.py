@@ -158,7 +158,7 @@ class Transfer:
         """Our copy of a route by router advertisement, where the kernel has made its own since."""
         return is_kernel_ra(self._origin, self._source, route) and any(
             other.protocol == PROTO_RA
-            and (other.dst, other.nexthops) == (route.dst, route.nexthops)
+            and (other.table, other.dst, other.nexthops) == (route.table, route.dst, route.nexthops)
             and other.metric < route.metric
             for other in self._draft.state.routes
         )
