@@ -79,7 +79,7 @@ def test_a_guest_of_debian_parts_is_on_the_lan_like_any_machine(lan: Lab, tmp_pa
 
 
 def test_a_guest_ends_when_its_time_is_over(lan: Lab, tmp_path: Path) -> None:
-    with booted(lan, command(tmp_path, limit_s=1)) as console:
+    with booted(lan, command(tmp_path, limit_s=5)) as console:
         console.expect("up", limit_s=60)
         with pytest.raises(HostError, match="ended before it told never"):
             console.expect("never", limit_s=60)

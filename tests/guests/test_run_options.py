@@ -34,7 +34,7 @@ def test_qemu_takes_a_word_where_we_believe_it_and_none_elsewhere() -> None:
             break
         assert found[1].removeprefix("-") in known, f"{found[1]} was taken for an option"
         del known[found[1].removeprefix("-")]
-    assert len(known) > 120
+    assert len(known) > 100  # Debian 13 has 117
 
 
 def test_every_option_that_qemu_tells_of_is_known() -> None:

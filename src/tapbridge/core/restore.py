@@ -8,22 +8,14 @@ The same order as in transfer.py keeps the host answering: everything on the rig
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tapbridge.core.compare import comparable
 from tapbridge.core.draft import Draft
 from tapbridge.core.routing import is_first, same_route
-from tapbridge.core.transfer import HOLD_METRIC, connected_first, copy_of_ra, is_kernel_ra
+from tapbridge.core.transfer import connected_first, copy_of_ra, held, is_kernel_ra, own
 from tapbridge.model.plan import Plan, Reason
 from tapbridge.model.state import (
-    COPY_PROTO,
     DADFAILED,
-    DEPRECATED,
-    MANAGETEMPADDR,
-    NOPREFIXROUTE,
     PROTO_RA,
-    SECONDARY,
-    TENTATIVE,
     Address,
     Client,
     Link,
@@ -55,8 +47,6 @@ from tapbridge.model.step import (
     StopClient,
 )
 from tapbridge.model.values import IfName
-
-_PASSING = SECONDARY | TENTATIVE | DEPRECATED
 
 
 def restore(before: State, now: State, touched: tuple[str, ...]) -> Plan:
@@ -110,13 +100,7 @@ class _Restore:
         for address in v4 + tuple(reversed(self._before.addresses_of(was.name, 6))):
             if (address.family, address.ip, address.prefix) in present or address.flags & DADFAILED:
                 continue
-            proto = COPY_PROTO if address.temporary else address.proto
-            held = replace(address, flags=address.flags & ~_PASSING, proto=proto)
-            if address.family == 6:
-                held = replace(held, flags=held.flags & ~MANAGETEMPADDR | NOPREFIXROUTE)
-            elif not held.flags & NOPREFIXROUTE:
-                held = replace(held, metric=HOLD_METRIC)
-            self._draft.do(PutAddress(address=held))
+            self._draft.do(PutAddress(address=held(address, was.name, address.label)))
             put += [address.ip] if address.family == 6 else []
         if put:
             self._draft.do(AwaitLocal(link=was.name, ips=tuple(put)))
@@ -184,15 +168,14 @@ class _Restore:
         if [_shape(a) for a in was] == [_shape(a) for a in now]:
             return
         self._draft.do(*(DeleteAddress(address=a) for a in reversed(now)))
-        self._draft.do(*(PutAddress(address=replace(a, flags=a.flags & ~_PASSING), dad=True) for a in was))
+        self._draft.do(*(PutAddress(address=own(a, name, a.label), dad=True) for a in was))
 
     def _settle(self, was: Link) -> None:
         draft, name = self._draft, was.name
         self._rebuild_v4(name)
         for address in self._before.addresses_of(name):
             if not address.temporary and not _among_addresses(address, draft.state):
-                own = replace(address, flags=address.flags & ~_PASSING)
-                draft.do(PutAddress(address=own, dad=True))
+                draft.do(PutAddress(address=own(address, name, address.label), dad=True))
         link = draft.state.link(name)
         assert link is not None, "a paired link exists"
         if (link.addr_gen_mode, link.token) != (was.addr_gen_mode, was.token):

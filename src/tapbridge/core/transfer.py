@@ -86,7 +86,7 @@ class Transfer:
         renamed = self._target != self._target_after
         for address in early:
             label = self._target if renamed else self._label(address)
-            self._draft.do(PutAddress(address=_held(address, self._target, label)))
+            self._draft.do(PutAddress(address=held(address, self._target, label)))
         self._draft.do(*(PutNeighbour(neighbour=n) for n in _neighbours(self._origin, self._source, self._target)))
         v6 = tuple(address.ip for address in early if address.family == 6)
         if v6:
@@ -95,7 +95,7 @@ class Transfer:
     def late_addresses(self) -> None:
         """The addresses whose label a rename of the target would spoil (inetdev_changename); after the rename."""
         self._draft.do(
-            *(PutAddress(address=_held(a, self._target_after, self._label(a))) for a in self._late),
+            *(PutAddress(address=held(a, self._target_after, self._label(a))) for a in self._late),
         )
 
     def move_routes(self) -> None:
@@ -123,8 +123,7 @@ class Transfer:
         """Own metrics and flags on the target; what was configured on the source goes from it."""
         draft = self._draft
         for address in self._carried:
-            own = _own(address, self._target_after, self._label(address))
-            draft.do(PutAddress(address=own, dad=True))
+            draft.do(PutAddress(address=own(address, self._target_after, self._label(address)), dad=True))
         wanted = [self._moved(_on(r, self._source, self._source_after)) for r in self._origin.routes_of(self._source)]
         for route in draft.state.routes_of(self._target_after):
             if not any(same_route(route, other) for other in wanted):
@@ -208,14 +207,16 @@ def _insertion_order(state: State, link: IfName) -> tuple[Address, ...]:
     return state.addresses_of(link, 4) + tuple(reversed(state.addresses_of(link, 6)))
 
 
-def _held(address: Address, link: IfName, label: str | None) -> Address:
-    own = _own(address, link, label if address.family == 4 else None)
-    if own.family == 6:
-        return replace(own, flags=own.flags & ~MANAGETEMPADDR | NOPREFIXROUTE)
-    return own if own.flags & NOPREFIXROUTE else replace(own, metric=HOLD_METRIC)
+def held(address: Address, link: IfName, label: str | None) -> Address:
+    """The address on another link, held back: its connected route loses against every other, or is not made yet."""
+    moved = own(address, link, label if address.family == 4 else None)
+    if moved.family == 6:
+        return replace(moved, flags=moved.flags & ~MANAGETEMPADDR | NOPREFIXROUTE)
+    return moved if moved.flags & NOPREFIXROUTE else replace(moved, metric=HOLD_METRIC)
 
 
-def _own(address: Address, link: IfName, label: str | None) -> Address:
+def own(address: Address, link: IfName, label: str | None) -> Address:
+    """The address on another link as it is to stay; of a temporary one a plain copy, marked as such."""
     passing = SECONDARY | TENTATIVE | DEPRECATED
     proto = COPY_PROTO if address.temporary else address.proto
     return replace(address, link=link, label=label, flags=address.flags & ~passing, proto=proto)
