@@ -21,12 +21,12 @@ def _messages(lab: Lab) -> list[str]:
     return re.findall(r"(DHCP(?:DISCOVER|OFFER|REQUEST|ACK|NAK|RELEASE|DECLINE))\(", text)
 
 
-def _await_messages(lab: Lab, count: int) -> None:
+def _expect_messages(lab: Lab, count: int) -> None:
     """Wait until the server has logged as many DHCPv4 messages in all."""
-    _await(lab, "router", f"[ $(grep -cE 'DHCP[A-Z]+[(]' /run/dnsmasq.log) -ge {count} ]")
+    _expect(lab, "router", f"[ $(grep -cE 'DHCP[A-Z]+[(]' /run/dnsmasq.log) -ge {count} ]")
 
 
-def _await(lab: Lab, place: str, condition: str) -> None:
+def _expect(lab: Lab, place: str, condition: str) -> None:
     """Wait until a shell condition holds in a place, 30 s at most."""
     loop = f"for i in $(seq 150); do {condition} && exit 0; sleep 0.2; done; exit 1"
     assert lab.run(place, ["sh", "-c", loop], check=False).returncode == 0, condition
@@ -44,7 +44,7 @@ def test_a_lease_moves_to_the_bridge_and_is_renewed_there(take_name: bool, make_
         told = len(_messages(lab))
         _change(lab, *words)
         assert lab.addresses("h1") == before
-        _await_messages(lab, told + 4)
+        _expect_messages(lab, told + 4)
         # INIT-REBOOT, then a renewal: nothing is discovered, released or refused.
         assert set(_messages(lab)[told:]) == {"DHCPREQUEST", "DHCPACK"}
         assert lab.addresses("h1") == before
@@ -79,8 +79,8 @@ def test_router_advertisements_go_on_refreshing_addresses_and_routes(take_name: 
     final = "eth0" if take_name else "br0"
     _change(lab, "up", *(["--take-name"] if take_name else []))
     # Ours is a copy one metric worse; the kernel's own comes with the next advertisement.
-    _await(lab, "h1", f"ip -6 route show default dev {final} proto ra | grep -q 'metric 1024'")
-    _await(lab, "h1", f"ip -6 route show proto kernel dev {final} | grep -qE 'expires 1(19|20)sec'")
+    _expect(lab, "h1", f"ip -6 route show default dev {final} proto ra | grep -q 'metric 1024'")
+    _expect(lab, "h1", f"ip -6 route show proto kernel dev {final} | grep -qE 'expires 1(19|20)sec'")
 
 
 def _reaches(lab: Lab, place: str, other: str) -> bool:

@@ -170,7 +170,7 @@ def test_it_is_the_same_process_with_signals_as_they_were(host: Host) -> None:
 
 
 def test_the_exit_code_is_the_programs(host: Host) -> None:
-    host.told("run", "--", host.qemu, EXIT="7", exit_code=7)
+    assert host.told("run", "--", host.qemu, EXIT="7", exit_code=7)  # told() compares the exit code
 
 
 def test_a_program_that_does_not_start_leaves_nothing(host: Host) -> None:
