@@ -52,6 +52,9 @@ def apply(plan: Plan, began: Began, host: Host, journal: Journal, check: Callabl
             return _undone(
                 take_back(began, host), journal, Report(outcome="", done=at, reason=reason, hint=hint, signal=number)
             )
+        except BaseException:  # an error of our own: the host comes first
+            _undone(take_back(began, host), journal, Report(outcome="", done=done))
+            raise
         if not verdict.ok:
             reason = "; ".join(finding.message for finding in verdict.findings)
             return _undone(take_back(began, host), journal, Report(outcome="", done=done, reason=reason))

@@ -33,15 +33,17 @@ both_names = pytest.mark.parametrize("take_name", [False, True], ids=["br0", "ta
 class FailingHost(LinuxHost):
     """The real kernel, which refuses the batch of a certain number after having done what it says."""
 
-    def __init__(self, fail_at: int) -> None:
+    def __init__(self, fail_at: int, error: type[Exception] | None = None) -> None:
         super().__init__()
-        self._batches, self._fail_at = 0, fail_at
+        self._batches, self._fail_at, self._error = 0, fail_at, error
 
     def perform(self, sequence: Sequence[Step]) -> None:
         """Carry the steps out, then fail once if it is this batch's turn."""
         super().perform(sequence)
         self._batches += 1
         if self._batches == self._fail_at:
+            if self._error is not None:
+                raise self._error("the test said no")
             raise HostError("the test said no", index=len(sequence) - 1, errno=5)
 
 
@@ -107,6 +109,17 @@ def test_a_change_that_fails_at_any_batch_is_taken_back(take_name: bool, tmp_pat
             assert differences(before, end, _everywhere(before, end)) == ()
             assert not (tmp_path / "journal").exists()
     assert failed > 8
+
+
+def test_an_error_of_our_own_in_the_middle_leaves_the_host_as_it_was(tmp_path: Path) -> None:
+    with host_on_lan(rich=True), FailingHost(8, ArithmeticError) as host:
+        before = host.observe()
+        intent = Adopt(nic=NIC)
+        with pytest.raises(ArithmeticError):
+            _apply(adopt(intent, before), host, tmp_path, intent)
+        end = host.observe()
+        assert differences(before, end, _everywhere(before, end)) == ()
+        assert not (tmp_path / "journal").exists()
 
 
 @both_names
