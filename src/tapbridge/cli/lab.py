@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tapbridge.cli.result import Result
 from tapbridge.lab.spec import ADDRESSES, NIC, Spec, netns_name, parse_lab_name
-from tapbridge.model.errors import Refused, UsageError
+from tapbridge.model.errors import HostError, Refused, UsageError
 from tapbridge.model.verdict import Finding, Severity
 
 if TYPE_CHECKING:
@@ -156,12 +156,17 @@ def _document(record: Record, shelf: Shelf) -> dict[str, Any]:
     from tapbridge.lab.build import is_whole, live_addresses
 
     spec = record.spec
-    whole = is_whole(record)
+    whole, live = is_whole(record), {}
+    if whole:
+        try:
+            live = {place: live_addresses(record, place) for place in record.keeps}
+        except (HostError, OSError):  # a keeper died while we looked
+            whole = False
     places = []
     for place, keep in record.keeps.items():
-        live = live_addresses(record, place) if whole else {4: [], 6: []}
         netns = netns_name(spec.name, place) if record.named else None
-        places.append({"name": place, "pid": keep.pid, "netns": netns, "addresses": [*live[4], *live[6]]})
+        addresses = [ip for ips in live.get(place, {}).values() for ip in ips]
+        places.append({"name": place, "pid": keep.pid, "netns": netns, "addresses": addresses})
     return {
         "name": spec.name,
         "state": "up" if whole else record.phase.value if shelf.busy() else "broken",
