@@ -137,7 +137,11 @@ class _Restore:
     def _drop_addresses(self, name: IfName) -> None:
         wanted = {(a.family, a.ip, a.prefix) for a in self._before.addresses_of(name)}
         for address in reversed(self._draft.state.addresses_of(name)):
-            if (address.family, address.ip, address.prefix) not in wanted and not _kernels_own(address):
+            if (
+                address.family,
+                address.ip,
+                address.prefix,
+            ) not in wanted and not address.temporary:  # those go with theirs
                 self._draft.do(DeleteAddress(address=address))
 
     def _exact_routes(self, name: IfName) -> None:
@@ -244,11 +248,6 @@ def _among_addresses(address: Address, state: State) -> bool:
 
 def _shape(address: Address) -> tuple[str, int, str | None, str | None, bool]:
     return address.ip, address.prefix, address.peer, address.label, address.secondary
-
-
-def _kernels_own(address: Address) -> bool:
-    """A temporary address: the kernel made it, and it goes with the address that it was made for."""
-    return address.temporary
 
 
 def _spare_name(state: State) -> IfName:

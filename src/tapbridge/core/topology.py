@@ -1,4 +1,4 @@
-"""Who is what on a bridge: the uplink, and the ports of guests."""
+"""Who is what on a bridge: the uplink, and whose tap a port is."""
 
 from __future__ import annotations
 
@@ -39,11 +39,6 @@ def find_uplink(state: State, bridge: str) -> Link | None:
     if not cards and _carries_host(state, bridge):
         cards = [port for port in ports if port.kind == "veth"]
     return cards[0] if len(cards) == 1 else None
-
-
-def guest_ports(state: State, bridge: str) -> tuple[Link, ...]:
-    """The ports of a bridge behind which a guest is or was: its taps, and what is marked as a guest's."""
-    return tuple(port for port in state.ports(bridge) if is_tap(port) or find_guest_name(port) is not None)
 
 
 def _carries_host(state: State, bridge: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tapbridge.core.topology import find_guest_name, find_uplink, guest_ports
+from tapbridge.core.topology import find_guest_name, find_uplink
 from tapbridge.model.state import Address, Link, Nexthop, Route, State
 from tapbridge.model.values import IfName, Mac
 
@@ -55,12 +55,6 @@ def test_a_veth_behind_which_the_host_lives_is_the_uplink() -> None:
     assert uplink(state(port("veth1", "veth"), routes=(route,))) == "veth1"
     leased = Address(link=BR0, family=4, ip="192.0.2.5", prefix=24, valid_lft=600)
     assert uplink(state(port("veth1", "veth"), addresses=(leased,))) == "veth1"
-
-
-def test_guests_are_behind_taps_and_marked_ports() -> None:
-    marked = port("v1", "veth", alias="tapbridge guest=box")
-    found = guest_ports(state(port("eth0", ""), port("t0", "tap"), port("v0", "veth"), marked), "br0")
-    assert [link.name for link in found] == ["t0", "v1"]
 
 
 @pytest.mark.parametrize(
