@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from tapbridge.model.state import Scope, State
+from tapbridge.model.state import File, Scope, State
 from tapbridge.model.step import Step
 
 
@@ -22,6 +22,10 @@ class Host(Protocol):
         The kernel goes on after a message of a batch that fails. Raises HostError with the index of the first
         step that failed, the errno, and the kernel's own words; steps behind its batch were not begun.
         """
+        ...
+
+    def read_files(self, paths: Sequence[str]) -> tuple[File, ...]:
+        """These files as they are, those that are not there with the content None. Raises HostError."""
         ...
 
 

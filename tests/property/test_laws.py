@@ -13,8 +13,9 @@ from tapbridge.core.compare import comparable, differences
 from tapbridge.core.describe import describe
 from tapbridge.core.effect import fold
 from tapbridge.core.guard import guard
+from tapbridge.core.merge import Merged, merge
 from tapbridge.core.release import release
-from tapbridge.core.restore import restore
+from tapbridge.core.restore import restore, restore_owner
 from tapbridge.core.verify import verify
 from tapbridge.model.intent import Adopt, Release
 from tapbridge.model.journal import dump, load
@@ -70,11 +71,13 @@ def test_stopped_anywhere_the_way_back_leads_to_the_state_before(
     plan = _adopted(state, intent)
     cut = data.draw(st.integers(0, len(plan.steps)))
     halfway = fold(plan.steps[:cut], state)
-    back = restore(state, halfway, plan.touched)
-    end = fold(back.steps, halfway)
+    assert merge(state, plan.after, plan.steps, halfway, plan.touched) == Merged(state=state)
+    end = fold(restore(state, halfway, plan.touched).steps, halfway)
+    end = fold(restore_owner(state, end, plan.touched, (), plan.steps).steps, end)
     assert _told(state, end) == ()
     assert comparable(end) == comparable(state)
     assert restore(state, end, plan.touched).steps == ()
+    assert restore_owner(state, end, plan.touched).steps == ()
 
 
 @thorough

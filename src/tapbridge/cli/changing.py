@@ -1,27 +1,25 @@
-"""What every command that changes something does: lock, recover what a crash left, plan, show or ask, apply, report."""
+"""What every command that carries out a plan does: show it, ask, apply, report."""
 
 from __future__ import annotations
 
 import sys
+import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tapbridge.cli.result import Result, finding_text
-from tapbridge.model.errors import Exit, Refused, Stuck
+from tapbridge.cli.turn import Session, wait_option
+from tapbridge.model.errors import Exit, Refused
 from tapbridge.model.journal import Began
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import State
+from tapbridge.model.step import WriteFile
 from tapbridge.model.verdict import Finding, Severity, Verdict
-from tapbridge.transact.journal import Journal
-from tapbridge.transact.lock import writing
-from tapbridge.transact.transaction import Report, apply, mend
+from tapbridge.transact.transaction import Guards, Report, apply
 
 if TYPE_CHECKING:
     from tapbridge.cli.world import World
-    from tapbridge.linux.host import LinuxHost
 
 _SEEN_FROM_BELOW = Finding(
     code="seen-without-root",
@@ -33,17 +31,6 @@ _SEEN_FROM_BELOW = Finding(
 _EXITS = {"done": Exit.DONE, "rolled-back": Exit.FAILED, "stuck": Exit.STUCK}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
-    """One command's turn at this network namespace."""
-
-    host: LinuxHost
-    journal: Journal
-    boot_id: str
-    as_json: bool = False
-    findings: tuple[Finding, ...] = ()
-
-
 def plan_options(parser: ArgumentParser) -> None:
     """The options of every command that carries out a plan."""
     parser.add_argument(
@@ -52,34 +39,7 @@ def plan_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--script", action="store_true", help="print the change as a shell script of iproute2 commands; do nothing"
     )
-
-
-@contextmanager
-def turn(world: World, what: str, *, as_json: bool = False) -> Iterator[Session]:
-    """Hold the lock of this network namespace and mend what a crash has left. Raises Forbidden, Refused or Stuck."""
-    from tapbridge.linux.boot import boot_id
-
-    world.require_root(what)
-    with world.host() as host:
-        folder = world.run_dir() / f"netns-{host.cookie()}"
-        with writing(folder):
-            journal = Journal(folder)
-            begun = journal.find_begun(boot_id())
-            findings = (_recovered(begun, host, journal),) if begun is not None else ()
-            yield Session(host=host, journal=journal, boot_id=boot_id(), as_json=as_json, findings=findings)
-
-
-def _recovered(begun: Began, host: LinuxHost, journal: Journal) -> Finding:
-    left = mend(begun, host)
-    if left:
-        raise Stuck(
-            f"a '{begun.command}' that was cut off could neither be finished nor taken back: {'; '.join(left[:5])}",
-            hint=f"mend what is named and run the command again, or give up the way back: rm {journal.path}",
-            code="recover-incomplete",
-        )
-    journal.close()
-    message = f"a '{begun.command}' that was cut off was brought to an end first"
-    return Finding(code="recovered", severity=Severity.INFO, subject=begun.command, message=message)
+    wait_option(parser)
 
 
 def foretell(plan: Plan, world: World, *, as_script: bool, undo: Plan | None = None) -> Result:
@@ -112,27 +72,45 @@ def ask(plan: Plan, args: Namespace, world: World) -> None:
         raise Refused("you said no; nothing was changed", code="declined")
 
 
-def carry_out(plan: Plan, session: Session, check: Callable[[State], Verdict], words: Callable[[State], str]) -> Result:
-    """Apply a plan and say how it ended; `words` makes the text of success from the state that was read back."""
+def carry_out(
+    plan: Plan,
+    session: Session,
+    check: Callable[[State], Verdict],
+    words: Callable[[State], str],
+    guards: Guards | None = None,
+) -> Result:
+    """Apply a plan and say how it ended; `words` makes the text of success from the state that was read back.
+
+    With guards the outcome may be `pending`: the change is there, and waits to be confirmed.
+    """
     if not plan.stages:
         findings = session.findings + plan.risks
         document = _document("nothing", plan, 0) if session.as_json else {"outcome": "nothing"}
         return Result(document=document, text=words(plan.after), findings=findings)
-    began = Began(
-        id=f"{session.host.cookie()}-{session.boot_id[:8]}",
-        command=plan.command,
-        boot_id=session.boot_id,
-        netns=session.host.cookie(),
-        before=plan.before,
-        after=plan.after,
-        touched=plan.touched,
-    )
-    report = apply(plan, began, session.host, session.journal, check)
+    began = _begin(plan, session, guarded=guards is not None)
+    report = apply(plan, began, session.host, session.journal, check, guards)
     document = _document(report.outcome, plan, report.done) if session.as_json else {"outcome": report.outcome}
-    if report.outcome == "done":
+    if report.outcome in ("done", "pending"):
         return Result(document=document, text=words(plan.after), findings=session.findings + _told(plan))
     exit_code = 128 + report.signal if report.signal and report.outcome != "stuck" else _EXITS[report.outcome]
     return Result(exit=exit_code, document=document, findings=(*session.findings, _failure(plan, report)))
+
+
+def _begin(plan: Plan, session: Session, *, guarded: bool) -> Began:
+    cookie = session.host.cookie()
+    paths = tuple(dict.fromkeys(step.path for step in plan.steps if isinstance(step, WriteFile)))
+    return Began(
+        id=f"{cookie:x}-{time.time_ns():x}",
+        command=plan.command,
+        boot_id=session.boot_id,
+        netns=cookie,
+        before=plan.before,
+        after=plan.after,
+        touched=plan.touched,
+        steps=plan.steps,
+        files=session.host.read_files(paths),
+        guarded=guarded,
+    )
 
 
 def _told(plan: Plan) -> tuple[Finding, ...]:
@@ -142,9 +120,13 @@ def _told(plan: Plan) -> tuple[Finding, ...]:
 
 def _failure(plan: Plan, report: Report) -> Finding:
     if report.outcome == "rolled-back":
-        message = f"{plan.command} failed and was taken back, the host is as before: {report.reason}"
         return Finding(
-            code="rolled-back", severity=Severity.ERROR, subject=plan.command, message=message, fix=report.hint
+            code="rolled-back",
+            severity=Severity.ERROR,
+            subject=plan.command,
+            message=f"{plan.command} failed and was taken back, the host is as before: {report.reason}",
+            evidence=(*report.evidence, *report.told),
+            fix=report.hint,
         )
     return Finding(
         code="stuck",
@@ -152,7 +134,7 @@ def _failure(plan: Plan, report: Report) -> Finding:
         subject=plan.command,
         message=f"{plan.command} failed ({report.reason}) and could not be taken back wholly",
         evidence=report.left,
-        fix="mend what is named; the next tapbridge command that changes something tries again",
+        fix="mend what is named, then: tapbridge recover (every other command that changes something does so first)",
     )
 
 

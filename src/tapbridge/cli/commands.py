@@ -15,7 +15,10 @@ class Command(NamedTuple):
 
 COMMANDS = (
     Command("up", "up", "make a NIC a port of a bridge, without losing a packet"),
+    Command("confirm", "confirm", "keep the change that waits to be confirmed"),
+    Command("rollback", "rollback", "take back the change that waits to be confirmed"),
     Command("down", "down", "give the NIC its place back"),
+    Command("recover", "recover", "finish or take back what a crash has left"),
     Command("status", "status", "show bridges, uplinks, ports and addresses as a tree"),
     Command("ps", "ps", "show every guest NIC: who, which tap, which bridge, which addresses"),
     Command("run", "run", "attach QEMU to a network and become it"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from tapbridge.cli.changing import carry_out, foretell, plan_options, turn
+from tapbridge.cli.changing import carry_out, foretell, plan_options
 from tapbridge.cli.result import Result
+from tapbridge.cli.turn import turn
 from tapbridge.core.guard import guard
 from tapbridge.core.mark import find_marked_uplink, read_mark
 from tapbridge.core.release import find_released, release
@@ -39,7 +40,7 @@ def run(args: Namespace, world: World) -> Result:
         with world.host() as host:
             plan, _ = _plan(args, host.observe())
             return foretell(plan, world, as_script=args.script)
-    with turn(world, "down", as_json=args.json) as session:
+    with turn(world, "down", wait_s=args.wait, as_json=args.json) as session:
         state = session.host.observe()
         if args.bridge is None and not any(read_mark(link) for link in state.links):
             done = Plan(command="down", stages=(), before=state, after=state)

@@ -70,12 +70,12 @@ def _attached(
             guest = plan_guest(args, world, host.observe(Scope.LINKS), line, requests)
             yield _keep_seed(guest, host), [UserMode() for _ in guest.nics]
         return
-    from tapbridge.cli.changing import turn
+    from tapbridge.cli.turn import turn
     from tapbridge.linux.liveness import answers
 
     taps: list[OpenTap] = []
     try:
-        with turn(world, "run") as session:
+        with turn(world, "run", wait_s=args.wait) as session:
             state = session.host.observe(Scope.KERNEL)
             _require_no_such_guest(state, name)
             guest = plan_guest(args, world, state, line, requests)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from tapbridge.model.state import PERMANENT, Address, Link, Scope, State
 
 if TYPE_CHECKING:
     from tapbridge.cli.world import World
+    from tapbridge.linux.host import LinuxHost
 
 
 def options(parser: ArgumentParser) -> None:
@@ -24,11 +26,24 @@ def run(args: Namespace, world: World) -> Result:
     """Show the bridges of this network namespace."""
     with world.host() as host:
         state = host.observe(Scope.LINKS)
+        pending = _pending(world, host)
     guests = _guests(state)
     names: dict[str, str | None] = {nic.link: guest.name for guest in guests for nic in guest.nics}
     bridges = [_bridge(state, link, names) for link in state.links if link.kind == "bridge"]
     text = "" if args.json else _text(state, guests, world)
-    return Result(document={"bridges": bridges, "pending": None}, text=text)
+    if pending is not None:
+        waits = f"{pending['command']} waits to be confirmed, for {pending['confirm_in_s']} s more: tapbridge confirm"
+        text = f"{text}\n{waits}" if text else waits
+    return Result(document={"bridges": bridges, "pending": pending}, text=text)
+
+
+def _pending(world: World, host: LinuxHost) -> dict[str, Any] | None:
+    """The change that waits to be confirmed; what needs datetime and JSON is imported only if there may be one."""
+    if not os.path.exists(world.journal_dir(host) / "journal"):  # a user may not look
+        return None
+    from tapbridge.cli.pending import find_pending
+
+    return find_pending(world, host)
 
 
 def _guests(state: State) -> tuple[Guest, ...]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from tapbridge.cli.changing import Session, ask, carry_out, foretell, plan_options, turn
+from tapbridge.cli.changing import ask, carry_out, foretell, plan_options
+from tapbridge.cli.confirming import Guarding, Window, choose_window, confirm_options
 from tapbridge.cli.result import Result
+from tapbridge.cli.turn import Session, turn
 from tapbridge.core.adopt import adopt, require_adoption
 from tapbridge.core.choose import find_nic
 from tapbridge.core.guard import guard
@@ -33,9 +35,7 @@ def options(parser: ArgumentParser) -> None:
         "--take-name", action="store_true", help="the bridge ends up with the NIC's name (Linux 6.2 or newer)"
     )
     parser.add_argument("--port-name", metavar="NAME", help="the NIC's name with --take-name (default: r + its name)")
-    parser.add_argument(
-        "--confirm", metavar="SECONDS", type=int, default=0, help="0: keep the change at once (the only value so far)"
-    )
+    confirm_options(parser)
     parser.add_argument("--force", action="store_true", help="go on where an owner or the firewall speaks against it")
     plan_options(parser)
     parser.add_argument("--undo", action="store_true", help="with --script: print the way back instead")
@@ -45,22 +45,25 @@ def run(args: Namespace, world: World) -> Result:
     """Adopt a NIC, or show how it would be done."""
     if args.undo and not args.script:
         raise UsageError("--undo belongs to --script", hint="tapbridge up --script --undo", code="usage")
-    if args.confirm:
-        raise Refused(
-            "a confirmation window is not built yet; a change that fails is taken back at once",
-            hint="leave --confirm out",
-            code="not-built",
-        )
     names = [parse_new_name(name) for name in (args.bridge, args.port_name) if name is not None]
     if args.nic is not None:
         parse_found_name(args.nic)
     if args.dry_run or args.script:
         with world.host() as host:
             return _foretell(args, world, *_plan(args, host.observe(), names))
-    with turn(world, "up", as_json=args.json) as session:
+    with turn(world, "up", wait_s=args.wait, as_json=args.json) as session:
         intent, plan = _plan(args, session.host.observe(), names)
         ask(plan, args, world)
-        return _adopt(plan, intent, session)
+        guarding = Guarding(world, _window(args, plan, world), "up")
+        result = _adopt(plan, intent, session, guarding)
+        if guarding.applied is None:
+            return result
+        waiting = guarding.wait(session, result)
+    return waiting.end(no_wait=args.no_wait, quiet=args.quiet or args.json)
+
+
+def _window(args: Namespace, plan: Plan, world: World) -> Window:
+    return choose_window(args, remote=lambda: False, terminal=world.is_terminal())
 
 
 def _plan(args: Namespace, state: State, names: list[IfName]) -> tuple[Adopt, Plan]:
@@ -123,7 +126,7 @@ def _final(intent: Adopt) -> IfName:
     return intent.nic if intent.take_name else intent.bridge
 
 
-def _adopt(plan: Plan, intent: Adopt, session: Session) -> Result:
+def _adopt(plan: Plan, intent: Adopt, session: Session, guarding: Guarding) -> Result:
     def words(state: State) -> str:
         return _success(state, intent) if plan.stages else "There is nothing to do."
 
@@ -131,7 +134,7 @@ def _adopt(plan: Plan, intent: Adopt, session: Session) -> Result:
         asked = verify(intent, state)
         return asked if not asked.ok else verify_carried(plan.after, state, _final(intent))
 
-    return carry_out(plan, session, check, words)
+    return carry_out(plan, session, check, words, guarding.guards())
 
 
 def _success(state: State, intent: Adopt) -> str:

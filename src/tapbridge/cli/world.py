@@ -62,6 +62,17 @@ class World:
         home_state = str(Path(self.environ.get("HOME", "/")) / ".local/state")
         return self._folder("TAPBRIDGE_STATE_DIR", "var/lib/tapbridge", "XDG_STATE_HOME", home_state)
 
+    def journal_dir(self, host: LinuxHost) -> Path:
+        """Where the journal and the lock of this network namespace are."""
+        return self.run_dir() / f"netns-{host.cookie()}"
+
+    def durable_journal(self) -> Path | None:
+        """Where is kept what must outlive a boot; None in a namespace that no boot will have again."""
+        from tapbridge.linux.elsewhere import own_name
+
+        name = own_name()
+        return None if name is None else self.state_dir() / f"journal-{name}"
+
     def _folder(self, variable: str, under_root: str, xdg: str, fallback: str) -> Path:
         chosen = self.environ.get(variable)
         if chosen:

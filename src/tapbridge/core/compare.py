@@ -22,6 +22,7 @@ from tapbridge.model.state import (
     Client,
     Link,
     Route,
+    Scope,
     State,
 )
 
@@ -41,6 +42,11 @@ def comparable(state: State) -> State:
         forwarding=tuple(entry for entry in state.forwarding if entry.static),
         clients=tuple(_client(client) for client in state.clients),
     ).sorted()
+
+
+def kernel_part(state: State) -> State:
+    """The state as one of scope KERNEL: without what processes, files and D-Bus know."""
+    return replace(state, scope=Scope.KERNEL, clients=(), dns=(), attachments=())
 
 
 def differences(wanted: State, found: State, links: tuple[str, ...]) -> tuple[str, ...]:

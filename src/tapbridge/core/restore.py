@@ -1,12 +1,18 @@
 """The way back: from the state that is to the state that was, by comparison. Never inverse steps.
 
+In two stages. `restore` is the kernel's: it needs nothing but netlink, and the host is reachable when it is done.
+`restore_owner` is the owner's: files, DNS and DHCP clients, which may take seconds or fail, with the host reachable.
+
 An inverse is wrong as soon as the kernel did more than it was asked; and a plan that was stopped anywhere, or that
 somebody else has changed things under, has no inverse at all. Only touched links are looked at; what others put on
 links that were not touched is theirs. Links are known by their number, since their names may be what has changed.
+What others have added to touched links since is in the state to go back to already (merge.py).
 The same order as in transfer.py keeps the host answering: everything on the right link first, then the change.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection, Sequence
 
 from tapbridge.core.compare import comparable
 from tapbridge.core.draft import Draft
@@ -18,6 +24,7 @@ from tapbridge.model.state import (
     PROTO_RA,
     Address,
     Client,
+    File,
     Link,
     Route,
     State,
@@ -44,14 +51,43 @@ from tapbridge.model.step import (
     SetSysctl,
     SetUp,
     StartClient,
+    Step,
     StopClient,
+    WriteFile,
 )
 from tapbridge.model.values import IfName
 
 
 def restore(before: State, now: State, touched: tuple[str, ...]) -> Plan:
-    """The plan that makes the touched links what they were in `before`."""
+    """The plan that makes the touched links in the kernel what they were in `before`."""
     return _Restore(before, now, touched).plan()
+
+
+def restore_owner(
+    before: State,
+    now: State,
+    touched: tuple[str, ...],
+    files: Sequence[tuple[File, File]] = (),
+    steps: Sequence[Step] = (),
+) -> Plan:
+    """The plan that gives the touched links back to their clients. `files` are pairs: as it was, as it is; `steps`
+    are those of the change.
+
+    Clients are ended first, so that none writes to a file that is put back, and started last.
+    """
+    draft = Draft(now)
+    renamed = {name for step in steps if isinstance(step, RenameLink) for name in (step.link, step.to)}
+    draft.stage(Reason.OWNER)
+    draft.do(*(StopClient(client=c) for c in _clients_beyond(now, before, touched, renamed)))
+    for was, is_now in files:
+        if was != is_now:
+            owner = (was.uid, was.gid)
+            draft.do(WriteFile(path=was.path, content=was.content, mode=was.mode, owner=owner))
+    for dns in before.dns:
+        if dns.link in touched and dns not in now.dns and now.link(dns.link) is not None:
+            draft.do(SetDns(dns=dns))
+    draft.do(*(StartClient(client=c) for c in _clients_beyond(before, now, touched, renamed)))
+    return draft.plan("recover", touched)
 
 
 class _Restore:
@@ -61,12 +97,8 @@ class _Restore:
         there = {link.index: link for link in now.links}
         # (as it was, as it is) for every touched link that still exists
         self._pairs = [(x, there[x.index]) for x in before.links if x.name in touched and x.index in there]
-        # names that were one link's and are another's
-        self._renamed = {x.name for x in before.links if (y := now.link(x.name)) is not None and y.index != x.index}
 
     def plan(self) -> Plan:
-        self._draft.stage(Reason.OWNER)
-        self._stop_clients()
         self._draft.stage(Reason.PREPARE)
         self._names()
         for was, _ in self._pairs:
@@ -86,8 +118,6 @@ class _Restore:
         self._delete_links()
         for was, _ in self._pairs:
             self._exact_routes(was.name)
-        self._draft.stage(Reason.OWNER)
-        self._start_clients()
         return self._draft.plan("recover", self._touched)
 
     def _called(self, link: Link) -> Link:
@@ -196,18 +226,12 @@ class _Restore:
             if item.link == name and draft.state.sysctl(name, item.stack, item.name) != item.value:
                 draft.do(SetSysctl(sysctl=item))
         self._neighbours(name)
-        self._dns(name)
 
     def _neighbours(self, name: IfName) -> None:
         was = [n for n in self._before.neighbours if n.link == name and n.configured]
         now = [n for n in self._draft.state.neighbours if n.link == name and n.configured]
         self._draft.do(*(PutNeighbour(neighbour=n) for n in was if n not in now))
         self._draft.do(*(DeleteNeighbour(neighbour=n) for n in now if n not in was))
-
-    def _dns(self, name: IfName) -> None:
-        for dns in self._before.dns:
-            if dns.link == name and dns not in self._draft.state.dns:
-                self._draft.do(SetDns(dns=dns))
 
     def _delete_links(self) -> None:
         """What was made since, is ours, and is one of the touched: by name or by what it was renamed to."""
@@ -218,23 +242,19 @@ class _Restore:
                 self._draft.do(*(DeleteRoute(route=r) for r in self._draft.state.routes_of(link.name)))
                 self._draft.do(DeleteLink(link=link.name))
 
-    def _stop_clients(self) -> None:
-        for client in self._clients_beyond(self._draft.state, self._before):
-            self._draft.do(StopClient(client=client))
 
-    def _start_clients(self) -> None:
-        for client in self._clients_beyond(self._before, self._draft.state):
-            self._draft.do(StartClient(client=client))
+def _clients_beyond(one: State, other: State, touched: tuple[str, ...], renamed: Collection[str]) -> list[Client]:
+    """The clients of touched links that `other` has not.
 
-    def _clients_beyond(self, one: State, other: State) -> list[Client]:
-        """The clients of touched links that `other` has not. A process is told by its PID as well where its link's
-        name is another link's by now: started since, it listens on the wrong one."""
+    A process is told by its PID as well where the change renamed links (`renamed`): one that was started since may
+    listen on another link, which had the name then.
+    """
 
-        def told(c: Client) -> tuple[object, ...]:
-            return c.program, c.argv, c.link, c.pid if c.link in self._renamed else 0
+    def told(c: Client) -> tuple[object, ...]:
+        return c.program, c.argv, c.link, c.pid if c.link in renamed else 0
 
-        there = {told(c) for c in other.clients}
-        return [c for c in one.clients if c.link is not None and c.link in self._touched and told(c) not in there]
+    there = {told(c) for c in other.clients}
+    return [c for c in one.clients if c.link is not None and c.link in touched and told(c) not in there]
 
 
 def _among(route: Route, routes: tuple[Route, ...]) -> bool:

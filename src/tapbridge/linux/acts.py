@@ -43,7 +43,7 @@ def perform_alone(channel: Channel, shields: Shields, step: Step) -> None:
         case steps.WriteFile():
             from tapbridge.linux.files import write_file
 
-            write_file(step.path, step.content, step.mode)
+            write_file(step.path, step.content, step.mode, step.owner)
         case steps.SetDns():
             from tapbridge.linux.resolved import set_dns
 

@@ -1,4 +1,4 @@
-"""Is a link that is not here in another network namespace? Asked only to explain a refusal."""
+"""Other network namespaces than ours, and what ours is called."""
 
 from __future__ import annotations
 
@@ -27,4 +27,25 @@ def find_elsewhere(link: str) -> str | None:
             return None
         if done.returncode == 0:
             return name
+    return None
+
+
+def own_name() -> str | None:
+    """What our network namespace is called as long as it can be found again: `host` for that of process 1, else its
+    name in /run/netns; None where it has no name."""
+    from tapbridge.linux.processes import in_our_netns
+
+    if in_our_netns(1):
+        return "host"
+    here = os.stat("/proc/thread-self/ns/net")
+    try:
+        names = sorted(os.listdir(_NAMED))
+    except OSError:
+        return None
+    for name in names:
+        try:
+            if os.path.samestat(os.stat(_NAMED / name), here):
+                return f"netns-{name}"
+        except OSError:
+            continue
     return None

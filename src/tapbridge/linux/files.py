@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 
 from tapbridge.model.errors import HostError
+from tapbridge.model.state import File
 
 
-def write_file(path: str, content: str | None, mode: int = 0o644) -> None:
+def write_file(path: str, content: str | None, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
     """Put a file in place by fsync and rename, or (None) take it away; also on the medium when this returns.
 
-    A file that exists keeps its mode and owner; a symbolic link is followed, so it stays one. Raises HostError.
+    A file that exists keeps its mode and owner, one that is new gets `mode` and `owner` (uid, gid; default: ours); a
+    symbolic link is followed, so it stays one. Raises HostError.
     """
     target = os.path.realpath(path)
     folder = os.path.dirname(target)
@@ -21,7 +23,7 @@ def write_file(path: str, content: str | None, mode: int = 0o644) -> None:
             except FileNotFoundError:
                 return
         else:
-            _replace(target, folder, content.encode(errors="surrogateescape"), mode)
+            _replace(target, folder, content.encode(errors="surrogateescape"), mode, owner)
         _sync(folder)
     except OSError as error:
         act = "removed" if content is None else "written"
@@ -45,7 +47,18 @@ def find_text(path: str, limit: int = 64 << 20) -> str | None:
     return read_text(path, limit) if os.path.exists(path) else None
 
 
-def _replace(target: str, folder: str, content: bytes, mode: int) -> None:
+def read_file(path: str) -> File:
+    """A file as it is, with its mode and owner; where there is none its content is None. Raises HostError."""
+    try:
+        there = os.stat(path)
+    except FileNotFoundError:
+        return File(path=path)
+    except OSError as error:
+        raise HostError(f"{path} cannot be read: {error.strerror}", errno=error.errno or 0) from None
+    return File(path=path, content=read_text(path), mode=there.st_mode & 0o7777, uid=there.st_uid, gid=there.st_gid)
+
+
+def _replace(target: str, folder: str, content: bytes, mode: int, owner: tuple[int, int] | None) -> None:
     try:
         old = os.stat(target)
     except FileNotFoundError:
@@ -55,8 +68,9 @@ def _replace(target: str, folder: str, content: bytes, mode: int) -> None:
     try:
         try:
             _write_all(fd, content)
-            if old is not None and (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(fd, old.st_uid, old.st_gid)
+            owner = owner if old is None else (old.st_uid, old.st_gid)
+            if owner is not None and owner != (os.geteuid(), os.getegid()):
+                os.fchown(fd, *owner)
             os.fchmod(fd, mode if old is None else old.st_mode & 0o7777)
             os.fsync(fd)
         finally:

@@ -13,7 +13,7 @@ from tapbridge.linux.attributes import Malformed
 from tapbridge.linux.channel import Channel
 from tapbridge.linux.shield import Shields
 from tapbridge.model.errors import HostError
-from tapbridge.model.state import Scope, State
+from tapbridge.model.state import File, Scope, State
 
 if TYPE_CHECKING:  # `status` never needs the steps
     from tapbridge.model.step import Step
@@ -70,6 +70,14 @@ class LinuxHost:
         except (OSError, Malformed) as error:
             raise _unreadable(error) from error
         return _with_processes(state) if scope is Scope.HOST else state
+
+    def read_files(self, paths: Sequence[str]) -> tuple[File, ...]:
+        """These files as they are; see ports.Host. Raises HostError."""
+        if not paths:
+            return ()
+        from tapbridge.linux.files import read_file
+
+        return tuple(read_file(path) for path in paths)
 
     def perform(self, steps: Sequence[Step]) -> None:
         """Carry the steps out; see ports.Host.

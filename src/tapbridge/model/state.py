@@ -264,6 +264,17 @@ class LeaseFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file that a plan writes: its text (None: there is none), and whose it is."""
+
+    path: str
+    content: str | None = None
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """A process that configures a link: a DHCP client or a manager. Its PID is not compared."""
 

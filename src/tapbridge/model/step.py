@@ -252,11 +252,15 @@ class StartClient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteFile:
-    """Put a file in place by fsync and rename; None takes it away. A file that exists keeps its mode and owner."""
+    """Put a file in place by fsync and rename; None takes it away.
+
+    A file that exists keeps its mode and owner; one that is new gets `mode` and, where it is told, `owner` (uid, gid).
+    """
 
     path: str
     content: str | None
     mode: int = 0o644
+    owner: tuple[int, int] | None = None
 
 
 Step = (

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
+from tapbridge.core.compare import kernel_part
 from tapbridge.core.effect import effect
 from tapbridge.model.errors import HostError
-from tapbridge.model.state import Scope, State
-from tapbridge.model.step import Await, Step
+from tapbridge.model.state import File, Scope, State
+from tapbridge.model.step import Await, Step, WriteFile
 
 
 class ModelHost:
@@ -16,6 +16,7 @@ class ModelHost:
 
     def __init__(self, state: State, *, fail_at: int | None = None) -> None:
         self.state = state.sorted()
+        self.files: dict[str, File] = {}
         self._performed = 0
         self._fail_at = fail_at
 
@@ -24,7 +25,7 @@ class ModelHost:
         if scope is Scope.HOST:
             return self.state
         if scope is Scope.KERNEL:
-            return replace(self.state, scope=scope, clients=(), dns=(), attachments=())
+            return kernel_part(self.state)
         return State(scope=scope, kernel=self.state.kernel, links=self.state.links, addresses=self.state.addresses)
 
     def perform(self, steps: Sequence[Step]) -> None:
@@ -35,7 +36,15 @@ class ModelHost:
                 raise HostError("the model was told to fail here", index=index, errno=5)
             self._performed += 1
             self.state = effect(step, self.state)
+            if isinstance(step, WriteFile):
+                uid, gid = step.owner or (0, 0)
+                file = File(path=step.path, content=step.content, mode=step.mode, uid=uid, gid=gid)
+                self.files[step.path] = file
             if isinstance(step, Await):
                 link = self.state.link(step.link)
                 if link is None or link.operstate != "up":
                     raise HostError(f"{step.link} did not come up within {step.limit_s} s", index=index, errno=110)
+
+    def read_files(self, paths: Sequence[str]) -> tuple[File, ...]:
+        """These files; what was never written is not there."""
+        return tuple(self.files.get(path, File(path=path)) for path in paths)

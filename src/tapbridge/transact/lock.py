@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tapbridge.model.errors import Forbidden, Refused
 
 _NAME = "lock"
+_PAUSE_S = 0.02  # between two tries; flock(2) itself would wait without a limit
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path, wait_s: float = 0.0, press: Callable[[int], None] | None = None) -> Iterator[None]:
     """Hold the lock of this folder, which is there for no longer than it is held or has something in it.
 
-    Raises Refused with the holder's PID, Forbidden where the folder cannot be made.
+    Waits `wait_s` seconds at most; `press` is told the holder's PID (0: unknown) after each try that failed. Raises
+    Refused with the holder's PID, Forbidden where the folder cannot be made.
     """
-    held = _acquire(folder)
+    held = _acquire(folder, time.monotonic() + wait_s, press)
     try:
-        os.ftruncate(held, 0)
-        os.pwrite(held, str(os.getpid()).encode(), 0)
         yield
     finally:
         (folder / _NAME).unlink(missing_ok=True)
@@ -30,32 +31,71 @@ def writing(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
-def _acquire(folder: Path) -> int:
+def _acquire(folder: Path, deadline: float, press: Callable[[int], None] | None) -> int:
     import fcntl
 
     while True:
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            held = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
+        held = _open(folder)
+        if held is None:
             continue  # the one before us took the folder away between the two calls
-        except OSError as error:
-            raise Forbidden(
-                f"{folder} cannot be written: {error.strerror}", hint="run the command with sudo", code="not-permitted"
-            ) from None
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(held, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            holder = _read_holder(held)
             os.close(held)
-            raise Refused(
-                f"another tapbridge (PID {holder}) is changing this network at the moment",
-                hint="wait for it to end, and try again",
-                code="locked",
-            ) from None
+            if time.monotonic() >= deadline:
+                raise Refused(
+                    f"another tapbridge (PID {holder or 'unknown'}) is changing this network at the moment",
+                    hint="wait for it to end, or let this command wait: --wait",
+                    code="locked",
+                ) from None
+            if press is not None:
+                press(holder)
+            time.sleep(_PAUSE_S)
+            continue
         if _is_current(held, folder / _NAME):
+            _sign(held, folder)
             return held
         os.close(held)  # its holder unlinked it before we had it
+
+
+def _open(folder: Path) -> int | None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise Forbidden(
+            f"{folder} cannot be written: {error.strerror}",
+            hint="run the command with sudo",
+            code="not-permitted",
+        ) from None
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _sign(held: int, folder: Path) -> None:
+    """Leave our PID for those who find the lock held."""
+    try:
+        os.ftruncate(held, 0)
+        os.pwrite(held, str(os.getpid()).encode(), 0)
+    except OSError as error:
+        os.close(held)
+        raise _unwritable(folder, error) from None
+
+
+def _unwritable(folder: Path, error: OSError) -> Refused:
+    return Refused(
+        f"{folder} cannot be written, and without a journal nothing could be taken back: {error.strerror}",
+        hint="make room there, or choose another folder: TAPBRIDGE_RUN_DIR",
+        code="no-journal",
+    )
+
+
+def _read_holder(held: int) -> int:
+    text = os.pread(held, 32, 0)
+    return int(text) if text.isdigit() else 0
 
 
 def _is_current(held: int, path: Path) -> bool:

@@ -1,107 +1,149 @@
-"""Carrying out a plan: journal first, then stage by stage, then reading back; and the way back where anything fails."""
+"""Carrying out a plan: journal first, guard second, then stage by stage, reading back, proof; and the way back.
+
+The order is that of every other tool's mistakes avoided: nothing is touched before the state before is on disk and,
+where the change must be confirmed, before somebody else stands ready to take it back. What cannot be undone by
+comparison, the deletion of a bridge, comes after the proof.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tapbridge.core.compare import differences
-from tapbridge.core.restore import restore
 from tapbridge.model.errors import HostError
-from tapbridge.model.journal import Acting, Began
-from tapbridge.model.plan import Plan
+from tapbridge.model.journal import Acting, Applied, Began, Ended
+from tapbridge.model.plan import Plan, Reason, Stage
 from tapbridge.model.state import Scope, State
-from tapbridge.model.step import KERNEL_STEPS, Await, AwaitLocal, Shield, Step, Unshield
+from tapbridge.model.step import KERNEL_STEPS, Await, AwaitLocal, Shield, Unshield
 from tapbridge.model.verdict import Verdict
 from tapbridge.ports import Host
+from tapbridge.transact.batches import batches
 from tapbridge.transact.journal import Journal
-from tapbridge.transact.signals import Interrupted, shielded_from_signals
+from tapbridge.transact.signals import Interrupted, Signals, shielded_from_signals
+from tapbridge.transact.undo import Undone, take_back
 
 _NOT_JOURNALLED = (*KERNEL_STEPS, Await, AwaitLocal, Shield, Unshield)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """How a plan ended. `done` counts the steps carried out; `left` is what a failed undo could not mend."""
+    """How a plan ended. `done` counts the steps carried out; `left` is what a failed undo could not mend, `told` what
+    is not as before although nothing is left."""
 
-    outcome: str  # done, rolled-back, stuck
+    outcome: str  # done, pending, rolled-back, stuck
     done: int
     reason: str = ""
     hint: str | None = None
+    evidence: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
     signal: int | None = None
 
 
-def apply(plan: Plan, began: Began, host: Host, journal: Journal, check: Callable[[State], Verdict]) -> Report:
-    """Carry the plan out. Never raises for what the host refuses: it is taken back, and the report says so."""
-    done = 0
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guards:
+    """What stands beside a change that must be confirmed. `arm` returns when all are ready, or raises; `window` makes
+    the record that begins the time for confirming, or None where the proof is enough; `disarm` ends them."""
+
+    arm: Callable[[Journal, Began], None]
+    window: Callable[[], Applied | None]
+    disarm: Callable[[], None]
+
+
+def apply(
+    plan: Plan,
+    began: Began,
+    host: Host,
+    journal: Journal,
+    check: Callable[[State], Verdict],
+    guards: Guards | None = None,
+) -> Report:
+    """Carry the plan out. Never raises for what the host refuses: it is taken back, and the report says so.
+
+    Raises Refused where the journal cannot be written or the guards cannot be armed; nothing was touched then.
+    """
+    run = _Run(began, host, journal)
     with shielded_from_signals() as signals:
         journal.begin(began)
         try:
-            for steps in _batches(plan):
-                signals.raise_if_pending()
-                if not isinstance(steps[0], _NOT_JOURNALLED):
-                    journal.note(Acting(step=steps[0]))
-                host.perform(steps)
-                done += len(steps)
-            verdict = check(host.observe(Scope.KERNEL))
-        except (HostError, Interrupted) as error:
-            at = done + (error.index if isinstance(error, HostError) else 0)
-            reason, hint = error.message, error.hint
-            number = error.number if isinstance(error, Interrupted) else None
-            return _undone(
-                take_back(began, host), journal, Report(outcome="", done=at, reason=reason, hint=hint, signal=number)
-            )
-        except BaseException:  # an error of our own: the host comes first
-            _undone(take_back(began, host), journal, Report(outcome="", done=done))
+            if guards is not None:
+                guards.arm(journal, began)
+        except BaseException:
+            journal.end(Ended(outcome="refused"))
             raise
+        try:
+            run.perform((stage for stage in plan.stages if stage.reason is not Reason.TIDY), signals)
+            verdict = check(host.observe(Scope.KERNEL))
+            if verdict.ok:
+                run.perform((stage for stage in plan.stages if stage.reason is Reason.TIDY), signals)
+                applied = guards.window() if guards is not None else None
+                if applied is not None:
+                    journal.note(applied)
+        except (HostError, Interrupted, OSError) as error:
+            report = run.failed(error)
+        except BaseException:  # an error of our own: the host comes first
+            run.undo("an error of tapbridge's own")
+            raise
+        else:
+            report = run.ended(verdict, applied=verdict.ok and applied is not None)
+        if guards is not None and report.outcome != "pending":
+            guards.disarm()
+        return report
+
+
+class _Run:
+    """One plan on its way."""
+
+    def __init__(self, began: Began, host: Host, journal: Journal) -> None:
+        self._began, self._host, self._journal = began, host, journal
+        self._done = 0
+
+    def perform(self, stages: Iterable[Stage], signals: Signals) -> None:
+        for steps in batches(stages):
+            signals.raise_if_pending()
+            if not isinstance(steps[0], _NOT_JOURNALLED):
+                self._journal.note(Acting(step=steps[0]))
+            self._host.perform(steps)
+            self._done += len(steps)
+        signals.raise_if_pending()
+
+    def ended(self, verdict: Verdict, *, applied: bool) -> Report:
         if not verdict.ok:
             reason = "; ".join(finding.message for finding in verdict.findings)
-            return _undone(take_back(began, host), journal, Report(outcome="", done=done, reason=reason))
-        journal.close()
-        return Report(outcome="done", done=done)
+            evidence = tuple(line for finding in verdict.findings for line in finding.evidence)
+            return self._report(self.undo(reason), reason, evidence=evidence)
+        if applied:
+            return Report(outcome="pending", done=self._done)
+        self._journal.end(Ended(outcome="done"))
+        return Report(outcome="done", done=self._done)
 
+    def failed(self, error: HostError | Interrupted | OSError) -> Report:
+        if isinstance(error, OSError):  # the journal's disk
+            reason = f"the journal cannot be written any more: {error.strerror}"
+            return self._report(self.undo(reason), reason)
+        self._done += error.index if isinstance(error, HostError) else 0
+        number = error.number if isinstance(error, Interrupted) else None
+        return self._report(self.undo(error.message), error.message, hint=error.hint, number=number)
 
-def mend(began: Began, host: Host) -> tuple[str, ...]:
-    """Bring a change that was cut off to one of its ends: it is finished if all of it is there, else taken back.
+    def undo(self, reason: str) -> Undone:
+        return take_back(self._began, self._host, self._journal, reason)
 
-    What is left of it, empty for nothing.
-    """
-    return () if not differences(began.after, host.observe(), began.touched) else take_back(began, host)
-
-
-def take_back(began: Began, host: Host) -> tuple[str, ...]:
-    """Make the touched links what they were: errors are collected, not obeyed. What is left, empty for nothing."""
-    errors: list[str] = []
-    plan = restore(began.before, host.observe(), began.touched)
-    for steps in _batches(plan):
-        try:
-            host.perform(steps)
-        except HostError as error:
-            errors.append(error.message)
-    left = differences(began.before, host.observe(), began.touched)
-    return (*left, *errors) if left else ()
-
-
-def _undone(left: tuple[str, ...], journal: Journal, report: Report) -> Report:
-    journal.close(keep=bool(left))
-    outcome = "stuck" if left else "rolled-back"
-    return Report(
-        outcome=outcome, done=report.done, reason=report.reason, hint=report.hint, left=left, signal=report.signal
-    )
-
-
-def _batches(plan: Plan) -> Iterator[tuple[Step, ...]]:
-    """Kernel steps of a stage that stand beside one another together; every other step alone."""
-    for stage in plan.stages:
-        batch: list[Step] = []
-        for step in stage.steps:
-            if isinstance(step, KERNEL_STEPS):
-                batch.append(step)
-                continue
-            if batch:
-                yield tuple(batch)
-                batch = []
-            yield (step,)
-        if batch:
-            yield tuple(batch)
+    def _report(
+        self,
+        undone: Undone,
+        reason: str,
+        *,
+        hint: str | None = None,
+        evidence: tuple[str, ...] = (),
+        number: int | None = None,
+    ) -> Report:
+        return Report(
+            outcome="stuck" if undone.left else "rolled-back",
+            done=self._done,
+            reason=reason,
+            hint=hint,
+            evidence=evidence,
+            left=undone.left,
+            told=undone.told,
+            signal=number,
+        )

@@ -61,7 +61,6 @@ CASES = [
     ),
     ("", ["up", "--undo"], 2, "usage", "--script"),
     ("", ["up", "--bridge"], 2, "usage", "argument"),
-    ("", ["up", "--confirm", "30"], 3, "not-built", "confirmation"),
     ("", ["down", "br9"], 3, "no-such-link", "br9"),
     ("", ["down", "eth0"], 3, "not-a-bridge", "no bridge"),
     ("link add br7 type bridge", ["down", "br7"], 3, "bridge-not-ours", "br7"),

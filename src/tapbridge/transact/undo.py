@@ -1,0 +1,92 @@
+"""The way back of a change, whoever takes it: the command itself, a guard, `rollback`, `recover`.
+
+First the kernel's part, by netlink alone: when it is done the host is reachable as before, and it alone answers for a
+deadline. Then the owner's: files, DNS, clients; it may take seconds and may fail. Errors are collected, not obeyed.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+
+from tapbridge.core.compare import differences, kernel_part
+from tapbridge.core.merge import merge
+from tapbridge.core.restore import restore, restore_owner
+from tapbridge.model.errors import HostError
+from tapbridge.model.journal import Began, Ended, Undoing
+from tapbridge.model.plan import Plan
+from tapbridge.model.state import Scope
+from tapbridge.ports import Host
+from tapbridge.transact.batches import batches
+from tapbridge.transact.journal import Journal
+
+_ROUNDS = 3
+"""How often it is tried: a client that was ended late may have meddled with the first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undone:
+    """How an undo ended: what is `left`, empty for nothing, and what is to be `told` although nothing is."""
+
+    left: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+
+
+def mend(began: Began, host: Host, journal: Journal) -> tuple[str, Undone]:
+    """Bring a change that was cut off to one of its ends, and its journal with it: `finished` or `taken back`.
+
+    It is finished if all of it is there and nobody asked for a confirmation, else taken back.
+    """
+    if not began.guarded and not differences(began.after, host.observe(began.after.scope), began.touched):
+        journal.end(Ended(outcome="done"))
+        return "finished", Undone()
+    return "taken back", take_back(began, host, journal, f"'{began.command}' was cut off")
+
+
+def take_back(began: Began, host: Host, journal: Journal, reason: str) -> Undone:
+    """Make the touched links what they were, and end the journal; one with something left stays, for `recover`."""
+    undone = Undone()
+    for _ in range(_ROUNDS):
+        undone = _one_round(began, host, journal, reason)
+        if not undone.left:
+            break
+    outcome = "stuck" if undone.left else "rolled-back"
+    journal.end(Ended(outcome=outcome, reason=reason, left=undone.left))
+    return undone
+
+
+def _one_round(began: Began, host: Host, journal: Journal, reason: str) -> Undone:
+    errors: list[str] = []
+    try:
+        now = host.observe(Scope.KERNEL)
+        wanted = merge(kernel_part(began.before), kernel_part(began.after), began.steps, now, began.touched)
+        _perform(restore(wanted.state, now, began.touched), host, errors)
+        with suppress(OSError):  # the journal's disk does not stop the way back
+            journal.note(Undoing(pid=os.getpid(), reason=reason))
+        return _owner_round(began, host, errors)
+    except HostError as error:
+        return Undone(left=(*errors, error.message))
+
+
+def _owner_round(began: Began, host: Host, errors: list[str]) -> Undone:
+    scope = began.before.scope
+    now = host.observe(scope)
+    wanted = merge(began.before, began.after, began.steps, now, began.touched)
+    if scope is Scope.HOST:
+        files = host.read_files([file.path for file in began.files])
+        pairs = tuple(zip(began.files, files, strict=True))
+        owner = restore_owner(wanted.state, now, began.touched, pairs, began.steps)
+        if owner.steps:
+            _perform(owner, host, errors)
+            now = host.observe(scope)
+    left = differences(wanted.state, now, began.touched)
+    return Undone(left=(*left, *errors) if left else (), told=wanted.told)
+
+
+def _perform(plan: Plan, host: Host, errors: list[str]) -> None:
+    for steps in batches(plan.stages):
+        try:
+            host.perform(steps)
+        except HostError as error:
+            errors.append(error.message)
