@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from tapbridge.core.dhclient import read_invocation
-from tapbridge.linux import processes
+from tapbridge.linux import processes, systemd
 from tapbridge.model.errors import HostError
 from tapbridge.model.state import Client, LeaseFile
 from tapbridge.model.values import IfName
@@ -95,7 +95,7 @@ def start_client(client: Client, limit_s: float = 5.0) -> None:
     if any(_is(pid, client) for pid in processes.pids()):
         return
     argv: Sequence[str] = client.argv
-    if client.cgroup and not processes.control_group_folders(client.cgroup) and _systemd_is_here():
+    if client.cgroup and not processes.control_group_folders(client.cgroup) and systemd.is_here():
         argv = _as_service(client)
     pid = processes.spawn(argv, client.environment, client.cwd, client.cgroup)
     foreground = client.program == "dhclient" and read_invocation(client.argv).foreground
@@ -294,11 +294,6 @@ def _link_states(pid: int, folder: str) -> dict[int, dict[str, str]] | None:
             text = processes.read_bytes(f"{root}/{name}", 65536).decode(errors="replace")
             states[int(name)] = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     return states
-
-
-def _systemd_is_here() -> bool:
-    """Whether systemd runs the machine and its services would be in our network namespace."""
-    return os.path.isdir("/run/systemd/system") and processes.in_our_netns(1)
 
 
 def _as_service(client: Client) -> list[str]:
