@@ -20,6 +20,7 @@ _WRITING = frozenset({
     "os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.setxattr", "os.symlink",
     "os.truncate", "os.utime", "shutil.rmtree",
 })  # fmt: skip
+_NOT_FOLLOWED = {"os.link", "os.remove", "os.rename", "os.symlink"}  # a symbolic link itself, not where it leads
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -56,14 +57,17 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     if event == "open" and args[2] & _WRITE_FLAGS:
         _check_path(event, args[0])
     elif event in _WRITING:
-        _check_path(event, args[0])
-        if event in {"os.rename", "os.link"}:
+        if event != "os.symlink":  # what a symbolic link leads to is not written
+            _check_path(event, args[0])
+        if event in {"os.rename", "os.link", "os.symlink"}:
             _check_path(event, args[1])
 
 
 def _check_path(event: str, path: Any) -> None:
     if isinstance(path, int) or path is None:  # a descriptor was checked when it was opened
         return
-    where = os.path.realpath(os.fsdecode(path))
+    text = os.fsdecode(path)
+    folder, name = os.path.split(text)
+    where = os.path.join(os.path.realpath(folder), name) if event in _NOT_FOLLOWED else os.path.realpath(text)
     if where != "/dev/null" and not (where + "/").startswith(_writable or ()):
         raise OutsideWorldError(f"a pure test wrote to the world: {event} {where}")

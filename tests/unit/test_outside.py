@@ -22,6 +22,7 @@ REACHES: dict[str, Callable[[], object]] = {
     "a file": lambda: open("/tmp/tapbridge-reached", "w"),  # noqa: SIM115
     "a file by descriptor": lambda: os.open("/tmp/tapbridge-reached", os.O_CREAT | os.O_WRONLY),
     "a folder": lambda: Path("/tmp/tapbridge-reached").mkdir(),
+    "a link": lambda: Path("/tmp/tapbridge-reached").symlink_to("there"),
     "a file of the repository": lambda: Path(__file__).rename(__file__ + "x"),
 }
 
@@ -37,6 +38,15 @@ def test_a_pure_test_writes_below_its_own_folder(tmp_path: Path) -> None:
     (tmp_path / "folder/file").write_text("x")
     (tmp_path / "folder/file").rename(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "x"
+
+
+def test_a_pure_test_makes_and_removes_links_to_the_world(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to("/etc")
+    with pytest.raises(OutsideWorldError):
+        (link / "tapbridge-reached").mkdir()
+    link.unlink()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_pure_test_reads_what_is_there() -> None:

@@ -1,0 +1,131 @@
+"""The boot service as text: a unit of systemd, or an init script with an LSB header, and the link that enables it.
+
+It runs `recover --boot` before anything configures the network, so that a change of files that nobody confirmed is
+taken back before those files are read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Init = Literal["systemd", "sysv"]
+
+NAME: Final = "tapbridge-recover"
+UNIT: Final = f"{NAME}.service"
+STATE: Final = "/var/lib/tapbridge"
+_LIMIT_S: Final = 60
+_MARK: Final = "# Made by tapbridge service install; sum "
+_UNIT_PATH: Final = f"etc/systemd/system/{UNIT}"
+_SCRIPT_PATH: Final = f"etc/init.d/{NAME}"
+
+# network-pre.target is what network software orders itself behind (systemd.special(7)); those that are named as well
+# are for versions that do not. ifup@.service is behind the target, and a template cannot be named.
+_LATER: Final = (
+    "network-pre.target systemd-networkd.service NetworkManager.service networking.service dhcpcd.service "
+    "connman.service wicked.service"
+)
+
+# Passive: it is there only if it is pulled in, which is why the unit wants it and is not wanted by it.
+# Before sysinit.target, because every ordinary service is behind that, whatever configures the network there.
+_SYSTEMD: Final = """\
+[Unit]
+Description=Take back network changes that a crash has left in files
+DefaultDependencies=no
+RequiresMountsFor={state} {python}
+ConditionDirectoryNotEmpty={state}
+After=systemd-remount-fs.service
+Wants=network-pre.target
+Before={later}
+Before=sysinit.target shutdown.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+ExecStart={python} -I -m tapbridge recover --boot
+TimeoutStartSec={limit}
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_SYS_PTRACE
+NoNewPrivileges=yes
+ProtectSystem=yes
+ProtectHome=read-only
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+RestrictAddressFamilies=AF_NETLINK AF_UNIX AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+
+[Install]
+WantedBy=sysinit.target
+"""
+
+_SYSV: Final = """\
+#!/bin/sh
+### BEGIN INIT INFO
+# Provides:          {name}
+# Required-Start:    $local_fs
+# Required-Stop:
+# X-Start-Before:    networking network-manager dhcpcd connman
+# Default-Start:     S
+# Default-Stop:
+# Short-Description: Take back network changes that a crash has left in files
+### END INIT INFO
+
+case "$1" in
+start | restart | force-reload)
+    [ -n "$(ls -A {state} 2>/dev/null)" ] || exit 0
+    exec timeout -k 5 {limit} {python} -I -m tapbridge recover --boot
+    ;;
+stop | status) ;;
+*)
+    echo "usage: $0 start" >&2
+    exit 2
+    ;;
+esac
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A file of the service with its text, or a symbolic link with its target. `path` is below the root."""
+
+    path: str
+    text: str | None = None
+    target: str | None = None
+    mode: int = 0o644
+
+
+def pieces(init: Init, python: str) -> tuple[Piece, ...]:
+    """What the service consists of: its file, and the link that `systemctl enable` or update-rc.d would make."""
+    words = {"state": STATE, "python": python, "limit": _LIMIT_S, "later": _LATER, "name": NAME}
+    if init == "systemd":
+        return (
+            Piece(path=_UNIT_PATH, text=_signed(_SYSTEMD.format(**words))),
+            Piece(path=f"etc/systemd/system/sysinit.target.wants/{UNIT}", target=f"/{_UNIT_PATH}"),
+        )
+    return (
+        Piece(path=_SCRIPT_PATH, text=_signed(_SYSV.format(**words)), mode=0o755),
+        Piece(path=f"etc/rcS.d/S01{NAME}", target=f"../init.d/{NAME}"),
+    )
+
+
+def is_as_made(text: str) -> bool:
+    """Whether some version of this program made a file, and nobody has changed it since."""
+    lines = text.splitlines(keepends=True)
+    marks = [line for line in lines if line.startswith(_MARK)]
+    rest = "".join(line for line in lines if not line.startswith(_MARK))
+    return len(marks) == 1 and marks[0].removeprefix(_MARK).strip() == _sum(rest)
+
+
+def _signed(text: str) -> str:
+    first, _, rest = text.partition("\n")  # a script's #! comes first
+    return f"{first}\n{_MARK}{_sum(text)}\n{rest}"
+
+
+def _sum(text: str) -> str:
+    import hashlib
+
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]

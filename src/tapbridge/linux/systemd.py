@@ -1,0 +1,82 @@
+"""systemd, where it runs this machine: a timer that outlives whoever sets it, by systemd-run(1) and systemctl(1).
+
+Both talk to PID 1 by its own socket, /run/systemd/private: no D-Bus daemon is needed, and nothing of the network.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from tapbridge.linux import processes
+from tapbridge.model.errors import HostError
+
+_LIMIT_S: Final = 5.0
+_NOT_LOADED: Final = 5  # of `systemctl stop`, the LSB's "program is not installed"
+
+# No dependency of any kind: what waits for a target waits for the network as soon as somebody's override says so,
+# and what conflicts with shutdown.target is stopped while the host can still be cut off.
+# Five starts within ten seconds are systemd's own limit for Restart=.
+_TIMER: Final = ("AccuracySec=100ms", "RemainAfterElapse=no")
+_SERVICE: Final = ("Restart=on-failure", "RestartSec=1s", "TimeoutStopSec=2s", "OOMScoreAdjust=-1000")
+
+
+def is_here() -> bool:
+    """Whether systemd is PID 1 as we see it, and what it starts is in our network namespace."""
+    return os.path.isdir("/run/systemd/system") and processes.command_name(1) == "systemd" and processes.in_our_netns(1)
+
+
+def arm_timer(unit: str, after_s: float, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Let systemd run a program as root `after_s` seconds from now, in a service that nobody else's end takes along.
+
+    The timer is UNIT.timer, the service UNIT.service; both are gone when they are done. The program is started again
+    if it fails, five times at most. The clock stands still while the machine sleeps. Raises HostError.
+    """
+    words = [
+        *("systemd-run", "--quiet", "--collect", f"--unit={unit}", "--description=tapbridge: take a change back"),
+        *(f"--on-active={after_s:.3f}s", *(f"--timer-property={text}" for text in (*_TIMER, "DefaultDependencies=no"))),
+        *(f"--property={text}" for text in (*_SERVICE, "DefaultDependencies=no")),
+        *(f"--setenv={name}={value}" for name, value in environment.items()),
+        *("--", *argv),
+    ]
+    code, said = _run(words)
+    if code != 0:
+        raise HostError(f"systemd does not set the timer {unit}: {said}", hint=f"see: systemctl status {unit}.timer")
+
+
+def disarm_timer(unit: str) -> None:
+    """Stop a timer and its service, whether they are there or not. A service does not stop itself. Raises HostError."""
+    units = [f"{unit}.timer", f"{unit}.service"]
+    if processes.control_group(os.getpid()).endswith(f"/{unit}.service"):
+        units.pop()
+    for one in units:
+        code, said = _run(["systemctl", "stop", "--quiet", one])
+        if code not in (0, _NOT_LOADED):
+            raise HostError(f"systemd does not stop {one}: {said}", hint=f"stop it: systemctl stop {one}")
+
+
+def is_armed(unit: str) -> bool:
+    """Whether a timer waits, or its service runs. Raises HostError."""
+    return _run(["systemctl", "is-active", "--quiet", f"{unit}.timer"])[0] == 0
+
+
+def reload() -> None:
+    """Let systemd read its units anew. Raises HostError."""
+    code, said = _run(["systemctl", "daemon-reload"])
+    if code != 0:
+        raise HostError(f"systemd does not read its units anew: {said}", hint="see: journalctl -b _PID=1")
+
+
+def _run(words: Sequence[str]) -> tuple[int, str]:
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise HostError(f"{words[0]} does not answer within {_LIMIT_S:g} s", hint="is systemd alive?") from None
+    except OSError as error:
+        raise HostError(f"{words[0]} cannot be started: {error.strerror}", errno=error.errno or 0) from None
+    return done.returncode, " ".join(done.stderr.split())[-300:] or f"{words[0]} ended with {done.returncode}"
