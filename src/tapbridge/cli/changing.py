@@ -97,8 +97,11 @@ def carry_out(
 
 
 def _begin(plan: Plan, session: Session, *, guarded: bool) -> Began:
+    from tapbridge.linux.files import draft_of
+
     cookie = session.host.cookie()
-    paths = tuple(dict.fromkeys(step.path for step in plan.steps if isinstance(step, WriteFile)))
+    paths = [step.path for step in plan.steps if isinstance(step, WriteFile)]
+    paths += [draft_of(path) for path in paths]  # which a crash may leave behind
     return Began(
         id=f"{cookie:x}-{time.time_ns():x}",
         command=plan.command,
@@ -108,7 +111,7 @@ def _begin(plan: Plan, session: Session, *, guarded: bool) -> Began:
         after=plan.after,
         touched=plan.touched,
         steps=plan.steps,
-        files=session.host.read_files(paths),
+        files=session.host.read_files(tuple(dict.fromkeys(paths))),
         guarded=guarded,
     )
 

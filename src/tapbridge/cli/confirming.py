@@ -9,7 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from tapbridge.cli.result import Result
-from tapbridge.model.errors import UsageError
+from tapbridge.cli.turn import end_guards
+from tapbridge.model.errors import HostError, UsageError
 from tapbridge.model.journal import Applied, Armed, Began
 from tapbridge.model.verdict import Finding, Severity
 from tapbridge.transact.journal import Journal
@@ -127,8 +128,25 @@ class Guarding:
         apply_by = self._world.clock.monotonic() + self._window.seconds
         make = partial(make_watch, journal.folder, journal.durable, began, apply_by)
         self._armed, missing = fork_guardian(make, apply_by)
-        self.findings = tuple(_weaker(self._command, sentence) for sentence in missing)
+        unit, why = self._arm_timer(journal, began)
+        self._armed = replace(self._armed, unit=unit)
+        self.findings = tuple(_weaker(self._command, sentence) for sentence in (*missing, *why))
         journal.note(self._armed)
+
+    def _arm_timer(self, journal: Journal, began: Began) -> tuple[str | None, tuple[str, ...]]:
+        """The second guardian, by systemd's timer where systemd runs this network; without it the first suffices."""
+        from tapbridge.linux.systemd import arm_timer, is_here
+
+        if not is_here():
+            return None, ()
+        from tapbridge.cli.guardian import timer_words
+
+        unit = f"tapbridge-undo-{began.id}"
+        try:
+            arm_timer(unit, self._window.seconds, timer_words(journal, began.id), {})
+        except HostError as error:
+            return None, (error.message,)
+        return unit, ()
 
     def _begin(self) -> Applied | None:
         if not self._window.waits:
@@ -140,10 +158,9 @@ class Guarding:
         return self.applied
 
     def _disarm(self) -> None:
-        from tapbridge.transact.guards import end_guardian
 
         if self._armed is not None:
-            end_guardian(self._armed)
+            end_guards(self._armed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tapbridge.model.errors import Refused, Stuck
+from tapbridge.model.errors import HostError, Refused, Stuck
+from tapbridge.model.journal import Armed
 from tapbridge.model.verdict import Finding, Severity
 from tapbridge.transact.found import Found, Waiting, find_begun, find_waiting, is_watched
 from tapbridge.transact.guards import end_guardian
@@ -98,7 +99,13 @@ def watched(session: Session, world: World) -> Waiting | None:
     waiting = find_waiting(session.journal)
     if waiting is None:
         return None
-    return waiting if is_watched(waiting, world.clock.monotonic()) else None
+    return waiting if is_watched(waiting, world.clock.monotonic(), _timer_lives) else None
+
+
+def _timer_lives(unit: str) -> bool:
+    from tapbridge.linux.systemd import is_armed
+
+    return is_armed(unit)
 
 
 def settle(session: Session) -> Finding | None:
@@ -138,7 +145,17 @@ def take_back_found(found: Found, session: Session, reason: str) -> Undone:
 def release_guards(found: Found) -> None:
     """End the guards of a change that has ended."""
     if found.armed is not None:
-        end_guardian(found.armed)
+        end_guards(found.armed)
+
+
+def end_guards(armed: Armed) -> None:
+    """End the guardian, and the second one that systemd's timer would start. A timer that stays finds no journal."""
+    end_guardian(armed)
+    if armed.unit is not None:
+        from tapbridge.linux.systemd import disarm_timer
+
+        with suppress(HostError):
+            disarm_timer(armed.unit)
 
 
 def _recovered(found: Found, session: Session, how: str, undone: Undone) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from tapbridge.model.errors import HostError
 from tapbridge.model.state import File
@@ -23,11 +24,17 @@ def write_file(path: str, content: str | None, mode: int = 0o644, owner: tuple[i
             except FileNotFoundError:
                 return
         else:
-            _replace(target, folder, content.encode(errors="surrogateescape"), mode, owner)
+            _replace(target, content.encode(errors="surrogateescape"), mode, owner)
         _sync(folder)
     except OSError as error:
         act = "removed" if content is None else "written"
         raise HostError(f"{path} cannot be {act}: {error.strerror}", errno=error.errno or 0) from None
+
+
+def draft_of(path: str) -> str:
+    """Where a file is written before it is renamed into its place: a crash may leave it there."""
+    folder, name = os.path.split(os.path.realpath(path))
+    return os.path.join(folder, f".{name[:200]}.tapbridge")
 
 
 def read_text(path: str, limit: int = 64 << 20) -> str:
@@ -58,12 +65,14 @@ def read_file(path: str) -> File:
     return File(path=path, content=read_text(path), mode=there.st_mode & 0o7777, uid=there.st_uid, gid=there.st_gid)
 
 
-def _replace(target: str, folder: str, content: bytes, mode: int, owner: tuple[int, int] | None) -> None:
+def _replace(target: str, content: bytes, mode: int, owner: tuple[int, int] | None) -> None:
     try:
         old = os.stat(target)
     except FileNotFoundError:
         old = None
-    new = os.path.join(folder, f".{os.path.basename(target)[:200]}.{os.getpid()}.tapbridge")
+    new = draft_of(target)
+    with suppress(FileNotFoundError):
+        os.unlink(new)  # of a command that died
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:

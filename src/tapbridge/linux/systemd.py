@@ -58,7 +58,7 @@ def disarm_timer(unit: str) -> None:
 
 def is_armed(unit: str) -> bool:
     """Whether a timer waits, or its service runs. Raises HostError."""
-    return _run(["systemctl", "is-active", "--quiet", f"{unit}.timer"])[0] == 0
+    return _run(["systemctl", "is-active", "--quiet", f"{unit}.timer", f"{unit}.service"])[0] == 0
 
 
 def reload() -> None:

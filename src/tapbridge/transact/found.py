@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tapbridge.model.journal import Applied, Armed, Began, Ended, Record, load
@@ -60,6 +61,7 @@ def find_waiting(journal: Journal) -> Waiting | None:
     return Waiting(id=transaction, applied=applied, armed=armed)
 
 
-def is_watched(waiting: Waiting, now: float) -> bool:
+def is_watched(waiting: Waiting, now: float, timer_lives: Callable[[str], bool]) -> bool:
     """Whether a waiting change is alive: its time is not over, and somebody stands ready to take it back."""
-    return now < waiting.applied.confirm_by and lives(waiting.armed)
+    armed = waiting.armed
+    return now < waiting.applied.confirm_by and (lives(armed) or (armed.unit is not None and timer_lives(armed.unit)))

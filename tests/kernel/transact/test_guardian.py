@@ -1,0 +1,205 @@
+"""`up --confirm` on the real kernel: whatever becomes of the command, the host is as before at the deadline."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kit.changes import document, guardians, on_a_terminal, pending, started, until
+from kit.command import run
+from kit.lan import host_on_lan, ping
+from kit.netns import Netns
+from tapbridge.core.compare import differences
+from tapbridge.linux.host import LinuxHost
+from tapbridge.model.state import State
+
+WINDOW_S = 2
+
+
+@pytest.fixture
+def lan() -> Iterator[Netns]:
+    """A host on a LAN; this thread is the host's."""
+    with host_on_lan() as lan:
+        yield lan
+
+
+@pytest.fixture
+def before(lan: Netns) -> State:
+    """The host as it was."""
+    with LinuxHost() as host:
+        return host.observe()
+
+
+def is_as(before: State) -> bool:
+    with LinuxHost() as host:
+        now = host.observe()
+    return differences(before, now, tuple({link.name for link in (*before.links, *now.links)})) == ()
+
+
+def is_ended(run_dir: Path) -> bool:
+    return not list(run_dir.rglob("*")) and not guardians()
+
+
+def test_nobody_confirms(before: State, run_dir: Path) -> None:
+    with started("up", "--confirm", str(WINDOW_S), "--json") as up:
+        assert until(pending)
+        assert not is_as(before)
+        told = pending()
+        assert told is not None and told["command"] == "up" and 0 <= told["confirm_in_s"] <= WINDOW_S
+        out, _ = up.communicate(timeout=20)
+        assert up.returncode == 1
+        assert '"outcome": "rolled-back"' in out and "nobody confirmed it in time" in out
+    assert is_as(before)
+    assert is_ended(run_dir)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGSTOP], ids=lambda x: x.name)
+def test_what_becomes_of_the_command_does_not_matter(number: signal.Signals, before: State, run_dir: Path) -> None:
+    with started("up", "--confirm", str(WINDOW_S)) as up:
+        assert until(pending)
+        up.send_signal(number)
+        if number != signal.SIGSTOP:
+            assert up.wait(timeout=5) == -number
+        assert not is_as(before)
+        assert until(lambda: is_as(before), WINDOW_S + 2)
+        assert until(lambda: is_ended(run_dir))
+
+
+@pytest.mark.parametrize("verb", ["confirm", "rollback"])
+def test_another_session_decides(verb: str, before: State, run_dir: Path, lan: Netns) -> None:
+    with started("up", "--confirm", "60", "--json") as up:
+        assert until(pending)
+        assert document(verb)["outcome"] == "done"
+        out, _ = up.communicate(timeout=10)
+        assert up.returncode == (0 if verb == "confirm" else 1), out
+    assert is_as(before) == (verb == "rollback")
+    assert ping(lan, "192.0.2.2")
+    assert is_ended(run_dir)
+    assert document(verb, exit_code=3)["findings"][0]["code"] == "nothing-pending"
+
+
+def test_one_change_at_a_time(before: State) -> None:
+    with started("up", "--confirm", "60"):
+        assert until(pending)
+        for words in (["up"], ["down"]):
+            assert document(*words, exit_code=3)["findings"][0]["code"] == "pending-change"
+        assert document("recover")["outcome"] == "pending"
+        assert pending() is not None
+        document("rollback")
+    assert is_as(before)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGQUIT, 131)])
+def test_a_signal_takes_it_back_at_once(number: int, code: int, before: State, run_dir: Path) -> None:
+    with started("up", "--confirm", "60") as up:
+        assert until(pending)
+        up.send_signal(number)
+        assert up.wait(timeout=5) == code
+        assert is_as(before)
+        assert is_ended(run_dir)
+
+
+def test_enter_on_the_terminal_keeps_it_and_one_from_before_does_not(before: State, run_dir: Path) -> None:
+    with on_a_terminal("up", "--confirm", "60") as (up, terminal):
+        os.write(terminal, b"\n\n")
+        assert until(pending)
+        time.sleep(0.5)
+        assert pending() is not None
+        os.write(terminal, b"\n")
+        assert up.wait(timeout=5) == 0
+        assert b"To keep it: Enter here" in os.read(terminal, 65536)
+    assert not is_as(before)
+    assert is_ended(run_dir)
+
+
+def test_return_at_once_and_confirm_later(before: State, run_dir: Path) -> None:
+    told = document("up", "--confirm", "60", "--no-wait")
+    assert told["outcome"] == "pending"
+    assert told["pending"]["id"] == (pending() or {})["id"]
+    assert len(guardians()) == 1
+    document("confirm")
+    assert not is_as(before)
+    assert is_ended(run_dir)
+
+
+def test_auto_is_kept_by_its_proof(before: State, run_dir: Path) -> None:
+    assert document("up", "--confirm", "auto")["outcome"] == "done"
+    assert not is_as(before)
+    assert is_ended(run_dir)
+
+
+@pytest.mark.parametrize("call", [1, 7, 13, 19])
+def test_a_command_that_hangs_while_it_applies_is_fenced(
+    call: int, before: State, run_dir: Path, tmp_path: Path
+) -> None:
+    """It is stopped, with the lock held, before its message of that number; the guardian kills it and undoes."""
+    inject = f"inject=sendto:signal=SIGSTOP:when={call + 20}"  # the first twenty only read
+    strace = ["strace", "-o", str(tmp_path / "strace"), "-e", "trace=sendto", "-e", inject]
+    up = subprocess.Popen(
+        [*strace, sys.executable, "-m", "tapbridge", "up", "--confirm", "1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        up.wait(timeout=10)
+    finally:
+        up.kill()
+    assert until(lambda: is_as(before), 5)
+    assert until(lambda: is_ended(run_dir))
+    assert "SIGKILL" in (tmp_path / "strace").read_text()
+
+
+def test_without_its_guardian_a_waiting_change_is_what_a_crash_left(before: State, run_dir: Path) -> None:
+    document("up", "--confirm", "60", "--no-wait")
+    os.kill(guardians()[0], signal.SIGKILL)
+    assert until(lambda: not guardians())
+    told = document("recover")
+    assert told["findings"][0]["code"] == "recovered"
+    assert is_as(before)
+    assert document("recover")["outcome"] == "nothing"
+    assert is_ended(run_dir)
+
+
+def test_what_others_added_meanwhile_is_kept(before: State, lan: Netns) -> None:
+    document("up", "--confirm", "60", "--no-wait")
+    run("ip", "addr", "add", "198.51.100.7/24", "dev", "br0")
+    run("ip", "route", "add", "203.0.113.0/24", "via", "192.0.2.9")
+    run("ip", "neigh", "add", "192.0.2.44", "lladdr", "02:00:00:00:00:44", "dev", "br0", "nud", "permanent")
+    run("ip", "link", "add", "other0", "type", "dummy", check=False)
+    document("rollback")
+    assert "198.51.100.7/24" in run("ip", "-br", "addr", "show", "dev", "eth0").stdout
+    assert "via 192.0.2.9 dev eth0" in run("ip", "route", "show", "203.0.113.0/24").stdout
+    assert "PERMANENT" in run("ip", "neigh", "show", "192.0.2.44", "dev", "eth0").stdout
+    for words in (
+        ["addr", "del", "198.51.100.7/24", "dev", "eth0"],
+        ["neigh", "del", "192.0.2.44", "dev", "eth0"],
+        ["route", "del", "203.0.113.0/24"],
+    ):
+        run("ip", *words)
+    assert is_as(before)
+    assert ping(lan, "192.0.2.2") and ping(lan, "2001:db8::2")
+
+
+@pytest.mark.parametrize("way", ["full", "read-only"])
+def test_without_room_for_a_journal_nothing_is_touched(way: str, before: State, run_dir: Path) -> None:
+    run_dir.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=64k", "none", run_dir)
+    try:
+        if way == "full":
+            with open(run_dir / "fill", "wb") as file:
+                file.write(bytes(64 << 10))
+        else:
+            run("mount", "-o", "remount,ro", run_dir)
+        for words in (["up"], ["up", "--confirm", "5"]):
+            assert document(*words, exit_code=3)["findings"][0]["code"] == "no-journal"
+            assert is_as(before)
+        assert not guardians()
+    finally:
+        run("umount", run_dir)
