@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from tapbridge.core.draft import Draft
 from tapbridge.core.forecast import adoption_risks
-from tapbridge.core.mark import make_mark
+from tapbridge.core.mark import make_mark, read_mark
 from tapbridge.core.refuse import (
     carries_host,
     find_link,
@@ -130,16 +130,15 @@ def _already(intent: Adopt, nic: Link) -> tuple[Finding, ...]:
 def _make_bridge(draft: Draft, nic: Link, bridge: IfName, there: Link | None) -> None:
     """The bridge with the NIC's address from its first moment, so that neither kernel nor udev gives it another."""
     state = draft.state
-    if there is not None and there.ours:
-        draft.do(DeleteLink(link=there.name))
-        there = None
     if there is None:
         # Only a real change pins the MTU against that of later ports (br_change_mtu).
         other = nic.mtu + 1 if nic.mtu < 65535 else nic.mtu - 1
         draft.do(AddLink(name=bridge, kind="bridge", mac=nic.mac, mtu=other, bridge=_BRIDGE))
         draft.do(SetAlias(link=bridge, alias=make_mark(nic)))
     elif nic.mac is not None:
-        draft.do(SetMac(link=bridge, mac=nic.mac), SetAlias(link=bridge, alias=make_mark(nic, kept=there.mac)))
+        mark = read_mark(there)  # of ours that has lost its NIC: its guests stay
+        kept = there.mac if mark is None else mark.kept
+        draft.do(SetMac(link=bridge, mac=nic.mac), SetAlias(link=bridge, alias=make_mark(nic, kept=kept)))
     draft.do(SetMtu(link=bridge, mtu=nic.mtu), SetAddressGeneration(link=bridge, mode=NO_ADDRESSES))
     for own in state.sysctls:
         if own.link == nic.name and draft.state.sysctl(bridge, own.stack, own.name) != own.value:

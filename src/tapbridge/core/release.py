@@ -105,7 +105,8 @@ def release(intent: Release, state: State, hand_over: HandOver | None = None) ->
     draft.stage(Reason.TIDY)
     draft.do(*(SetMaster(link=guest.name, master=None) for guest in guests))
     _take_bridge_away(draft, bridge_after, mark)
-    touched = tuple(dict.fromkeys((uplink.name, nic_after, bridge.name, bridge_after)))
+    left_alone = tuple(guest.name for guest in guests)
+    touched = tuple(dict.fromkeys((uplink.name, nic_after, bridge.name, bridge_after, *left_alone)))
     return draft.plan("down", touched, _left_alone(guests) + hand_over.risks)
 
 
