@@ -1,0 +1,223 @@
+"""script/bench deadman: how late an unconfirmed change is taken back, whatever became of its command.
+
+Each run makes a change that waits a second to be confirmed, does something to its command, and looks until the journal
+goes, which is the guardian's last act after the host has been read back. What is told is how long after the deadline
+that was, and whether the host is as before by iproute2's word and answers a ping and a new TCP connection.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from meter import apart, progress
+from meter.figures import table
+from meter.recipes import TAPBRIDGE
+from meter.rig import HOST_IPS, NIC, Rig, netns_words, run
+
+WINDOW_S = 1
+UP = [str(TAPBRIDGE), "-q", "up", NIC, "--yes", "--confirm", str(WINDOW_S)]
+LIMIT_S = 10.0
+LOOK_S = 0.001
+BUSY_LOOPS = 8
+BARS_MS = {"p50": 60.0, "p99": 300.0, "max": 1000.0}
+WAYS = ("killed", "stopped", "hung up", "stopped while it applies", "killed while it applies")
+RUNS = Path("/run/tapbridge")
+STRACE = Path("/run/bench-strace")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Late:
+    """One run: how it was broken, and how long after the deadline the host was as before; None: it was not."""
+
+    way: str
+    late_ms: float | None
+
+
+def main() -> int:
+    """Run the program; the exit code says whether every run was restored within the bars."""
+    options = argparse.ArgumentParser(prog="script/bench deadman", description=__doc__)
+    options.add_argument("--runs", type=int, default=300, help="how many runs (300)")
+    options.add_argument("--load", action="store_true", help=f"beside {BUSY_LOOPS} busy loops")
+    options.add_argument("--json", action="store_true", help="print the figures of every run as JSON")
+    args = options.parse_args()
+    apart.enter()
+    with load() if args.load else contextlib.nullcontext(), Rig(leased=False), listening():
+        sends = guarded_sends()
+        found = []
+        for number in range(args.runs):
+            progress.tell(f"run {number + 1} of {args.runs}")
+            found.append(one_run(WAYS[number % len(WAYS)], sends[number // len(WAYS) % len(sends)]))
+    print(json.dumps([[one.way, one.late_ms] for one in found]) if args.json else report(found, load=args.load))
+    return 0 if verdict(found) else 1
+
+
+def guarded_sends() -> range:
+    """The numbers of the netlink messages that a change sends under guard, of one change that nothing breaks."""
+    trace = ["strace", "-o", str(STRACE), "-s", "4096", "-e", "trace=sendto,write"]
+    subprocess.run([*netns_words("host"), *trace, *UP], check=False, capture_output=True)
+    lines = STRACE.read_text().splitlines()
+    armed = next(number for number, line in enumerate(lines) if "Armed" in line)
+    applied = next(number for number, line in enumerate(lines) if "Applied" in line)
+    first = sum(line.startswith("sendto") for line in lines[:armed]) + 1
+    return range(first, first + sum(line.startswith("sendto") for line in lines[armed:applied]))
+
+
+def one_run(way: str, send: int) -> Late:
+    """One change, broken in one way; while it applies, before its message of the number `send`."""
+    before = fingerprint()
+    words = [*netns_words("host"), *_traced(way, send), *UP]
+    command = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = _deadline("Armed" if "applies" in way else "Applied")
+        if "applies" not in way:
+            pid = _changing_pid()
+            os.kill(pid, {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP, "hung up": signal.SIGHUP}[way])
+        if way == "killed while it applies":  # there is no deadline: the guardian sees the death
+            command.wait(timeout=LIMIT_S)
+            deadline = time.clock_gettime(time.CLOCK_BOOTTIME)
+        ended = _journal_goes(deadline)
+    finally:
+        command.kill()
+        command.wait()
+        for pid in subprocess.run(
+            ["ip", "netns", "pids", "host"], capture_output=True, text=True, check=True
+        ).stdout.split():
+            if Path(f"/proc/{pid}/comm").read_text().strip() == "tapbridge":
+                os.kill(int(pid), signal.SIGKILL)
+    good = ended is not None and fingerprint() == before and answers()
+    return Late(way=way, late_ms=max(0.0, (ended - deadline) * 1000) if good and ended is not None else None)
+
+
+def _traced(way: str, send: int) -> list[str]:
+    if "applies" not in way:
+        return []
+    what = "SIGSTOP" if way.startswith("stopped") else "SIGKILL"
+    inject = f"inject=sendto:signal={what}:when={send}"
+    return ["strace", "-o", str(STRACE), "-e", "trace=sendto", "-e", inject]
+
+
+def _journal() -> Path | None:
+    return next(iter(RUNS.glob("netns-*/journal")), None)
+
+
+def _deadline(record: str) -> float:
+    """When the change is to be taken back, in seconds of CLOCK_BOOTTIME, as its journal says."""
+    field = "apply_by" if record == "Armed" else "confirm_by"
+    pattern = re.compile(rf'"_":"{record}".*?"{field}":([0-9.]+)')
+    until = time.monotonic() + LIMIT_S
+    while time.monotonic() < until:
+        path = _journal()
+        with contextlib.suppress(FileNotFoundError):
+            found = pattern.search(path.read_text()) if path is not None else None
+            if found:
+                return float(found[1])
+        time.sleep(LOOK_S * 5)
+    raise RuntimeError(f"the journal has no record {record} after {LIMIT_S:g} s")
+
+
+def _changing_pid() -> int:
+    holder = json.loads(run("host", str(TAPBRIDGE), "status", "--json"))["pending"]
+    assert holder is not None, "the change waits"
+    for pid in run("host", "ip", "netns", "pids", "host").split():
+        with contextlib.suppress(OSError):
+            process = Path("/proc", pid)
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if b"--confirm" in words and (process / "comm").read_text() != "tapbridge-guard\n":
+                return int(pid)
+    raise RuntimeError("there is no process of the change")
+
+
+def _journal_goes(deadline: float) -> float | None:
+    """When the journal was seen gone, None if it never was."""
+    while (now := time.clock_gettime(time.CLOCK_BOOTTIME)) < deadline + LIMIT_S:
+        if _journal() is None:
+            return now
+        time.sleep(LOOK_S if now > deadline - 0.05 else 0.02)
+    return None
+
+
+def fingerprint() -> str:
+    """The host by iproute2's word, without what changes by itself."""
+    told = [
+        run("host", "ip", "-d", "-j", "address", "show"),
+        run("host", "ip", "-j", "route", "show", "table", "all"),
+        run("host", "ip", "-6", "-j", "route", "show", "table", "all"),
+        run("host", "ip", "-j", "rule", "show"),
+    ]
+    return re.sub(r'"(ifindex|link_index|expires|valid_life_time|preferred_life_time)":[0-9]+,?', "", "".join(told))
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[None]:
+    """A host that takes TCP connections."""
+    serve = """import socket
+server = socket.create_server(("::", 7), family=socket.AF_INET6, dualstack_ipv6=True)
+while True:
+    server.accept()[0].close()
+"""
+    with subprocess.Popen([*netns_words("host"), sys.executable, "-c", serve]) as server:
+        try:
+            yield
+        finally:
+            server.kill()
+
+
+def answers() -> bool:
+    """Whether the host takes a new connection of either family from the LAN, the caches flushed."""
+    run("lan", "ip", "neigh", "flush", "dev", "p0")
+    connect = "import socket,sys\nfor ip in sys.argv[1:]:socket.create_connection((ip,7),2).close()"
+    done = subprocess.run(
+        [*netns_words("lan"), sys.executable, "-c", connect, *HOST_IPS], check=False, capture_output=True
+    )
+    return done.returncode == 0
+
+
+@contextlib.contextmanager
+def load() -> Iterator[None]:
+    """Busy loops, four for each processor of two."""
+    loops = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(BUSY_LOOPS)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+def report(found: list[Late], *, load: bool) -> str:
+    """The figures as a table."""
+    rows = [["all", *_figures(found)]] + [[way, *_figures([one for one in found if one.way == way])] for way in WAYS]
+    beside = f"beside {BUSY_LOOPS} busy loops" if load else "on a machine with nothing else to do, or what it had"
+    head = f"Linux {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}; {beside}."
+    return f"{head}\n\n" + table(["command", "runs", "restored", "p50 ms", "p99 ms", "max ms"], rows)
+
+
+def _figures(found: list[Late]) -> list[str]:
+    times = sorted(one.late_ms for one in found if one.late_ms is not None)
+    if not times:
+        return [str(len(found)), "0", "", "", ""]
+    p99 = times[min(len(times) - 1, round(len(times) * 0.99))]
+    figures = (statistics.median(times), p99, times[-1])
+    return [str(len(found)), str(len(times)), *(f"{figure:.0f}" for figure in figures)]
+
+
+def verdict(found: list[Late]) -> bool:
+    """Whether all were restored, within the bars."""
+    times = sorted(one.late_ms for one in found if one.late_ms is not None)
+    if len(times) < len(found):
+        return False
+    p99 = times[min(len(times) - 1, round(len(times) * 0.99))]
+    return statistics.median(times) <= BARS_MS["p50"] and p99 <= BARS_MS["p99"] and times[-1] <= BARS_MS["max"]
