@@ -16,7 +16,7 @@ from tapbridge.model.errors import UsageError
 GROUPS = (
     ("Start here", ("symptoms", "order", "lab")),
     ("The parts", ("tap", "bridge", "address", "mac", "names", "mtu")),
-    ("What tapbridge does", ("lease", "down", "safety", "qemu", "guests")),
+    ("What tapbridge does", ("lease", "down", "safety", "proof", "qemu", "guests")),
     ("What bites", ("firewall", "stp", "multicast", "ipv6", "wifi", "macvtap")),
     ("Other ways to connect a guest", ("user", "routed", "vde")),
     ("For scripts", ("exit-codes", "json")),
@@ -36,6 +36,7 @@ ALIASES = {
     "lease": ("dhcp", "dhclient", "release", "init-reboot", "client-id", "owner", "owners"),
     "down": ("undo", "back", "remove"),
     "safety": ("rollback", "journal", "recover", "confirm", "crash"),
+    "proof": ("proof-of-life", "probe", "probes", "visitor", "gateway", "remote", "reachable"),
     "qemu": ("run", "args", "netdev", "device", "vhost", "virtio", "kvm"),
     "guests": ("ps", "guest", "vm"),
     "firewall": ("nft", "nftables", "iptables", "br-netfilter", "docker", "iifname"),

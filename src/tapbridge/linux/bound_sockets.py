@@ -6,24 +6,18 @@ are not sent here. It does not say which socket joined a group; the well-known g
 
 from __future__ import annotations
 
-import errno
 import struct
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from tapbridge.linux.attributes import Malformed, decode_ip, pack, walk
 from tapbridge.linux.processes import Holder, find_holders, read_bytes
-from tapbridge.linux.questions import SOCK_DIAG, dump
+from tapbridge.linux.sock_diag import INET, INET6, RAW, TCP, UDP, dump_sockets, inet_sockets
 from tapbridge.model.state import Attachment
 from tapbridge.model.values import IfName
 
-_BY_FAMILY: Final = 20  # SOCK_DIAG_BY_FAMILY, include/uapi/linux/sock_diag.h
-_INET, _INET6, _PACKET = 2, 10, 17
-_TCP, _UDP, _RAW = 6, 17, 255
-_WORDS: Final = {_TCP: "TCP socket", _UDP: "UDP socket", _RAW: "raw socket"}
-_STATES: Final = 0xFFF & ~(1 << 6)  # TIME_WAIT has no process, and there may be very many
-_REQUEST: Final = struct.Struct("=BBBxI48x")  # struct inet_diag_req_v2
-_ANSWER: Final = struct.Struct("=4x2s2s16s16sI8x16xI")  # struct inet_diag_msg
+_PACKET: Final = 17
+_WORDS: Final = {TCP: "TCP socket", UDP: "UDP socket", RAW: "raw socket"}
 _NO_LINK, _JUMP = 9, 1  # INET_DIAG_BC_DEV_COND, INET_DIAG_BC_JMP
 _IF_BOUND: Final = pack(1, struct.pack("=BBHIBBH", _NO_LINK, 8, 12, 0, _JUMP, 4, 8))
 """INET_DIAG_REQ_BYTECODE: where the link is 0, go on 8 bytes, to a jump beyond the end (left out); else 12 bytes, which
@@ -91,29 +85,17 @@ def _attachment(link: IfName, kind: str, words: str, holder: Holder | None) -> A
 
 def _bound_to(links: Collection[int]) -> Iterator[_Socket]:
     """Sockets with sk_bound_dev_if: SO_BINDTODEVICE, or a link-local address of the link."""
-    for protocol in (_TCP, _UDP, _RAW):
-        for family in (_INET, _INET6):
-            for local, remote, index, inode in _inet_sockets(family, protocol, _IF_BOUND):
-                if index in links:
-                    words = f"{_WORDS[protocol]} {_endpoint(*local)}"
-                    words += f" to {_endpoint(*remote)}" if remote[1] else ""
-                    yield _Socket(index, "socket", words, inode)
-
-
-def _inet_sockets(
-    family: int, protocol: int, which: bytes = b""
-) -> Iterator[tuple[tuple[str, int], tuple[str, int], int, int]]:
-    """Sockets as (local address and port, remote address and port, ifindex, inode)."""
-    size = 4 if family == _INET else 16
-    for message in _dump(_REQUEST.pack(family, protocol, 0, _STATES) + which):
-        if len(message) >= _ANSWER.size:
-            sport, dport, source, target, index, inode = _ANSWER.unpack_from(message)
-            local = (decode_ip(source[:size]), int.from_bytes(sport, "big"))
-            yield local, (decode_ip(target[:size]), int.from_bytes(dport, "big")), index, inode
+    for protocol in (TCP, UDP, RAW):
+        for family in (INET, INET6):
+            for found in inet_sockets(family, protocol, which=_IF_BOUND):
+                if found.bound_to in links:
+                    words = f"{_WORDS[protocol]} {_endpoint(found.local, found.port)}"
+                    words += f" to {_endpoint(found.remote, found.remote_port)}" if found.remote_port else ""
+                    yield _Socket(found.bound_to, "socket", words, found.inode)
 
 
 def _packet_sockets(links: Collection[int]) -> Iterator[_Socket]:
-    for message in _dump(_PACKET_REQUEST.pack(_PACKET, 0, 0, 0, _SHOW_INFO, 0, 0)):
+    for message in dump_sockets(_PACKET_REQUEST.pack(_PACKET, 0, 0, 0, _SHOW_INFO, 0, 0)):
         try:
             _, _, protocol, inode = _PACKET_ANSWER.unpack_from(message)
             index = struct.unpack_from("=i", walk(message, _PACKET_ANSWER.size)[0])[0]
@@ -121,15 +103,6 @@ def _packet_sockets(links: Collection[int]) -> Iterator[_Socket]:
             continue
         if index in links and protocol not in _ALIVE:
             yield _Socket(index, "packet-socket", f"packet socket for protocol {protocol:#06x}", inode)
-
-
-def _dump(request: bytes) -> list[bytes]:
-    try:
-        return dump(SOCK_DIAG, _BY_FAMILY, request)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.EINVAL, errno.EPERM, errno.EACCES, errno.EPROTONOSUPPORT):
-            return []  # a kernel without this kind of sock_diag
-        raise
 
 
 def _groups() -> Iterator[tuple[int, str]]:
@@ -153,11 +126,11 @@ def _groups6() -> Iterator[tuple[int, str]]:
 
 def _candidates(groups: list[tuple[int, str]]) -> list[tuple[int, str, list[_Socket]]]:
     """For each group the UDP sockets that may have joined it: bound to it, or to its well-known port."""
-    families = {_INET6 if ":" in group else _INET for _, group in groups}
+    families = {INET6 if ":" in group else INET for _, group in groups}
     sockets = [
-        _Socket(0, "membership", "", inode, local, port)
+        _Socket(0, "membership", "", found.inode, found.local, found.port)
         for family in families
-        for (local, port), _, _, inode in _inet_sockets(family, _UDP)
+        for found in inet_sockets(family, UDP)
     ]
     return [
         (

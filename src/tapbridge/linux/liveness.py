@@ -1,11 +1,14 @@
 """Whether a neighbour is alive: the kernel asks it, by ARP or ND, and tells how that ended.
 
-An entry that is put into the state NUD_PROBE makes the kernel send a unicast request at once and another every
-second (neigh_timer_handler(), net/core/neighbour.c). The answer, and who gave it, comes as a notification.
+An entry that is put into the state NUD_PROBE makes the kernel send a unicast request at its next tick and another
+every second (neigh_timer_handler(), net/core/neighbour.c). One that has no MAC is resolved by a multicast request at
+once if it is used, which NTF_USE does. Packets that are sent meanwhile wait in the entry's queue. The answer, and who
+gave it, comes as a notification.
 """
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 import struct
@@ -13,42 +16,106 @@ import time
 from dataclasses import replace
 from typing import Final
 
+from tapbridge.linux import uapi
+from tapbridge.linux.attributes import Malformed, pack_ip
 from tapbridge.linux.channel import Channel, decode_messages
-from tapbridge.linux.decode_addresses import decode_neighbours
+from tapbridge.linux.decode_addresses import FAMILIES, NEIGHBOUR, decode_neighbours
 from tapbridge.linux.encode import encode_step
 from tapbridge.model.errors import HostError
 from tapbridge.model.state import Neighbour
-from tapbridge.model.step import PutNeighbour
+from tapbridge.model.step import DeleteNeighbour, PutNeighbour
+from tapbridge.model.values import Family, IfName
 
 _INDEX: Final = struct.Struct("=i")  # of struct ndmsg
-_NEWNEIGH: Final = 28  # RTM_NEWNEIGH
-_GROUP_NEIGHBOURS: Final = 1 << 2  # RTMGRP_NEIGH
-_REACHABLE, _PROBE, _FAILED = 0x02, 0x10, 0x20  # NUD_*
+_AF: Final = {family: number for number, family in FAMILIES.items()}
+_UNASKED: Final = uapi.NUD_STALE | uapi.NUD_FAILED
 
 
 def answers(neighbour: Neighbour, limit_s: float = 1.0) -> bool:
     """Whether a learnt neighbour answers, with the same MAC, within the limit. Raises HostError."""
-    channel = Channel(groups=_GROUP_NEIGHBOURS)
+    inquiry = Inquiry(neighbour.link)
     try:
-        index = socket.if_nametoindex(neighbour.link)
-        question = PutNeighbour(neighbour=replace(neighbour, state=_PROBE))
-        for refusal in channel.carry_out(encode_step(question, lambda _: index)):
-            if refusal is not None:
-                raise refusal
-        return _is_answered(channel, neighbour, index, time.monotonic() + limit_s)
-    except OSError as error:
-        raise HostError(f"{neighbour.ip} could not be asked: {error.strerror}", errno=error.errno or 0) from None
+        inquiry.ask(neighbour)
+        poll = select.poll()
+        poll.register(inquiry.socket, select.POLLIN)
+        deadline = time.monotonic() + limit_s
+        while (left := deadline - time.monotonic()) > 0 and poll.poll(left * 1000):
+            for told in inquiry.hear():
+                return told.mac == neighbour.mac
+        return False
     finally:
-        channel.close()
+        inquiry.close()
 
 
-def _is_answered(channel: Channel, asked: Neighbour, index: int, deadline: float) -> bool:
-    poll = select.poll()
-    poll.register(channel.socket, select.POLLIN)
-    while (left := deadline - time.monotonic()) > 0 and poll.poll(left * 1000):
-        told = [body for kind, _, _, body in decode_messages(channel.receive()) if kind == _NEWNEIGH]
-        told = [body for body in told if _INDEX.unpack_from(body, 4)[0] == index]
-        for neighbour in decode_neighbours(told, {index: asked.link}):
-            if neighbour.ip == asked.ip and neighbour.state & (_REACHABLE | _FAILED):
-                return neighbour.state == _REACHABLE and neighbour.mac == asked.mac
-    return False
+class Inquiry:
+    """Neighbours on one link that the kernel is told to ask. `socket` is readable when it has something to tell.
+
+    Two sockets, for an answer may come before the kernel has acknowledged the order to ask. Raises HostError.
+    """
+
+    def __init__(self, link: IfName) -> None:
+        self._link = link
+        self._asked: set[str] = set()
+        try:
+            self._index = socket.if_nametoindex(link)
+            self._news = Channel(groups=uapi.RTMGRP_NEIGH)
+            self._channel = Channel()
+        except OSError as error:
+            raise _unaskable(link, error) from None
+        self.socket = self._news.socket
+
+    def close(self) -> None:
+        """Give the sockets back."""
+        self._news.close()
+        self._channel.close()
+
+    def find(self, family: Family, ip: str) -> Neighbour | None:
+        """What the kernel knows of a neighbour."""
+        key = NEIGHBOUR.pack(_AF[family], self._index, 0, 0, 0) + pack_ip(uapi.NDA_DST, ip)
+        try:
+            found = decode_neighbours([self._channel.ask(uapi.RTM_GETNEIGH, key)], {self._index: self._link})
+        except (OSError, Malformed) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOENT:
+                return None
+            raise _unaskable(ip, error) from None
+        return found[0] if found else None
+
+    def ask(self, entry: Neighbour, *, anew: bool = False) -> None:
+        """Ask whoever has the entry's MAC whether it is still there; without a MAC, or `anew`, ask all who has the IP.
+
+        `anew` deletes a MAC that is known; what is sent until it is known again waits in the kernel.
+        """
+        used = replace(entry, mac=None, state=0, flags=uapi.NTF_USE, protocol=0)
+        steps: tuple[DeleteNeighbour | PutNeighbour, ...] = (PutNeighbour(neighbour=used),)
+        if entry.mac is not None and anew:
+            steps = (DeleteNeighbour(neighbour=entry), *steps)
+        elif entry.mac is not None:
+            steps = (PutNeighbour(neighbour=replace(entry, state=uapi.NUD_PROBE)),)
+        self._asked.add(entry.ip)
+        requests = [request for step in steps for request in encode_step(step, lambda _: self._index)]
+        try:
+            refusals = [refusal for refusal in self._channel.carry_out(requests) if refusal is not None]
+        except OSError as error:
+            refusals = [error]
+        if refusals:
+            raise _unaskable(entry.ip, refusals[0])
+
+    def hear(self) -> list[Neighbour]:
+        """Who has answered, as the kernel tells by now. Who was heard of without an answer is asked again."""
+        try:
+            told = [body for kind, _, _, body in decode_messages(self._news.receive()) if kind == uapi.RTM_NEWNEIGH]
+            told = [body for body in told if _INDEX.unpack_from(body, 4)[0] == self._index]
+            found = decode_neighbours(told, {self._index: self._link})
+        except (OSError, Malformed) as error:
+            raise _unaskable(self._link, error) from None
+        heard = [one for one in found if one.ip in self._asked]
+        for one in heard:
+            if one.state & _UNASKED:
+                self.ask(one)
+        return [one for one in heard if one.state & uapi.NUD_REACHABLE]
+
+
+def _unaskable(whom: str, error: Exception) -> HostError:
+    number = error.errno or 0 if isinstance(error, OSError) else errno.EBADMSG
+    words = error.strerror if isinstance(error, OSError) else str(error)
+    return HostError(f"{whom} could not be asked: {words}", errno=number)
