@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from kit.command import run
+from tapbridge.core.compare import differences
+from tapbridge.linux.host import LinuxHost
+from tapbridge.model.state import State
 
 PROGRAM = (sys.executable, "-m", "tapbridge")
 LIMIT_S = 30.0
@@ -85,3 +88,10 @@ def guardians() -> list[int]:
             ):
                 found.append(int(name))
     return found
+
+
+def is_as(before: State) -> bool:
+    """Whether the host is as it was, by our own word; the fault suite asks iproute2."""
+    with LinuxHost() as host:
+        now = host.observe()
+    return differences(before, now, tuple({link.name for link in (*before.links, *now.links)})) == ()

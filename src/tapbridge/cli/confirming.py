@@ -8,10 +8,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from tapbridge.cli.proving import watch_for_arrivals
 from tapbridge.cli.result import Result
 from tapbridge.cli.turn import end_guards
 from tapbridge.model.errors import HostError, UsageError
 from tapbridge.model.journal import Applied, Armed, Began
+from tapbridge.model.plan import Plan
+from tapbridge.model.proof import Flow
+from tapbridge.model.values import IfName
 from tapbridge.model.verdict import Finding, Severity
 from tapbridge.transact.journal import Journal
 from tapbridge.transact.transaction import Guards
@@ -78,7 +82,7 @@ def parse_confirm(text: str) -> int | Literal["auto"]:
     raise ArgumentTypeError(f"{text!r} is neither a number of seconds from 0 to {MOST_S} nor auto")
 
 
-def choose_window(args: Namespace, *, remote: Callable[[], bool], terminal: bool) -> Window:
+def choose_window(args: Namespace, *, remote: bool, terminal: bool) -> Window:
     """What was asked for, and where nothing was, what fits. Raises UsageError."""
     asked = args.confirm
     if args.require_inbound and asked not in (None, "auto"):
@@ -86,7 +90,7 @@ def choose_window(args: Namespace, *, remote: Callable[[], bool], terminal: bool
     if asked is None and args.require_inbound:
         asked = "auto"
     if asked is None:
-        asked = 0 if not remote() else REMOTE_S if terminal else "auto"
+        asked = 0 if not remote else REMOTE_S if terminal else "auto"
     if asked == "auto":
         return Window(seconds=REMOTE_S if args.require_inbound else AUTO_S, auto=True, inbound=args.require_inbound)
     return Window(seconds=asked)
@@ -95,12 +99,17 @@ def choose_window(args: Namespace, *, remote: Callable[[], bool], terminal: bool
 class Guarding:
     """The guards of one change: armed before its first step, ended when it ends."""
 
-    def __init__(self, world: World, window: Window, command: str) -> None:
-        self._world, self._window, self._command = world, window, command
+    def __init__(self, world: World, window: Window, plan: Plan, nic: IfName) -> None:
+        self._world, self._window, self._command = world, window, plan.command
+        self._before, self._nic = plan.before, nic
         self._armed: Armed | None = None
+        self._arrived: Callable[[], Flow | None] = lambda: None
+        self._missing: tuple[Finding, ...] = ()
         self.applied: Applied | None = None
-        self.findings: tuple[Finding, ...] = ()
-        self._arrived: Callable[[], bool] = lambda: False
+
+    def tell(self, result: Result) -> Result:
+        """The result of the change, with what was not to be had for its guards."""
+        return replace(result, findings=(*self._missing, *result.findings)) if self._missing else result
 
     def guards(self) -> Guards | None:
         """What `apply` is given; None where nobody stands guard."""
@@ -117,8 +126,9 @@ class Guarding:
             applied=self.applied,
             transaction=session.journal.read()[0],
             reader=reader,
-            result=replace(result, findings=(*result.findings, *self.findings)),
+            result=self.tell(result),
             arrived=self._arrived,
+            keeps=self._window.inbound,
         )
 
     def _arm(self, journal: Journal, began: Began) -> None:
@@ -130,7 +140,7 @@ class Guarding:
         self._armed, missing = fork_guardian(make, apply_by)
         unit, why = self._arm_timer(journal, began)
         self._armed = replace(self._armed, unit=unit)
-        self.findings = tuple(_weaker(self._command, sentence) for sentence in (*missing, *why))
+        self._missing = tuple(_weaker(self._command, sentence) for sentence in (*missing, *why))
         journal.note(self._armed)
 
     def _arm_timer(self, journal: Journal, began: Began) -> tuple[str | None, tuple[str, ...]]:
@@ -151,6 +161,7 @@ class Guarding:
     def _begin(self) -> Applied | None:
         if not self._window.waits:
             return None
+        self._arrived = watch_for_arrivals(self._before, self._nic)
         clock, seconds = self._world.clock, self._window.seconds
         self.applied = Applied(
             command=self._command, confirm_by=clock.monotonic() + seconds, wall=clock.wall() + seconds
@@ -172,7 +183,8 @@ class Waiting:
     transaction: str
     reader: Reader
     result: Result
-    arrived: Callable[[], bool]
+    arrived: Callable[[], Flow | None]
+    keeps: bool
 
     def end(self, *, no_wait: bool, quiet: bool) -> Result:
         """Wait for the word, or say at once that the change waits."""
@@ -187,7 +199,8 @@ class Waiting:
             acts = Acts(
                 confirm=partial(keep_if_waiting, self.world, self.transaction),
                 rollback=partial(take_back_if_there, self.world, self.transaction),
-                has_arrived=self.arrived,
+                find_arrival=self.arrived,
+                arrival_keeps=self.keeps,
             )
             return wait_for_word(self.result, self.applied, self.reader, self.world, acts, quiet=quiet)
         finally:

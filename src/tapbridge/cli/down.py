@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from tapbridge.cli.changing import carry_out, foretell, plan_options
+from tapbridge.cli.proving import ask_before
 from tapbridge.cli.result import Result
 from tapbridge.cli.turn import turn
 from tapbridge.core.guard import guard
@@ -46,7 +47,13 @@ def run(args: Namespace, world: World) -> Result:
             done = Plan(command="down", stages=(), before=state, after=state)
             return carry_out(done, session, _anything, lambda _: "There is no bridge of ours; nothing to do.")
         plan, nic = _plan(args, state)
-        return carry_out(plan, session, lambda now: _released(plan, now, nic), lambda now: _success(now, nic))
+        proof = ask_before(state, find_released(state, args.bridge).name)
+
+        def check(now: State) -> Verdict:
+            released = _released(plan, now, nic)
+            return proof.check(nic) if released.ok else released
+
+        return carry_out(plan, session, check, lambda now: _success(now, nic))
 
 
 def _plan(args: Namespace, state: State) -> tuple[Plan, IfName]:

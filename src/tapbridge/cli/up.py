@@ -6,7 +6,8 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from tapbridge.cli.changing import ask, carry_out, foretell, plan_options
-from tapbridge.cli.confirming import Guarding, Window, choose_window, confirm_options
+from tapbridge.cli.confirming import Guarding, choose_window, confirm_options
+from tapbridge.cli.proving import NO_PROOF, Proof, ask_before, find_visitor
 from tapbridge.cli.result import Result
 from tapbridge.cli.turn import Session, turn
 from tapbridge.core.adopt import adopt, require_adoption
@@ -54,16 +55,15 @@ def run(args: Namespace, world: World) -> Result:
     with turn(world, "up", wait_s=args.wait, as_json=args.json) as session:
         intent, plan = _plan(args, session.host.observe(), names)
         ask(plan, args, world)
-        guarding = Guarding(world, _window(args, plan, world), "up")
-        result = _adopt(plan, intent, session, guarding)
+        visitor = find_visitor(plan.before, intent.nic) if args.confirm != 0 and plan.stages else None
+        window = choose_window(args, remote=visitor is not None, terminal=world.is_terminal())
+        guarding = Guarding(world, window, plan, intent.nic)
+        proof = ask_before(plan.before, intent.nic, visitor, guarded=window.guarded) if plan.stages else NO_PROOF
+        result = _adopt(plan, intent, session, guarding, proof)
         if guarding.applied is None:
-            return result
+            return guarding.tell(result)
         waiting = guarding.wait(session, result)
     return waiting.end(no_wait=args.no_wait, quiet=args.quiet or args.json)
-
-
-def _window(args: Namespace, plan: Plan, world: World) -> Window:
-    return choose_window(args, remote=lambda: False, terminal=world.is_terminal())
 
 
 def _plan(args: Namespace, state: State, names: list[IfName]) -> tuple[Adopt, Plan]:
@@ -126,13 +126,16 @@ def _final(intent: Adopt) -> IfName:
     return intent.nic if intent.take_name else intent.bridge
 
 
-def _adopt(plan: Plan, intent: Adopt, session: Session, guarding: Guarding) -> Result:
+def _adopt(plan: Plan, intent: Adopt, session: Session, guarding: Guarding, proof: Proof) -> Result:
     def words(state: State) -> str:
         return _success(state, intent) if plan.stages else "There is nothing to do."
 
     def check(state: State) -> Verdict:
-        asked = verify(intent, state)
-        return asked if not asked.ok else verify_carried(plan.after, state, _final(intent))
+        final = _final(intent)
+        for verdict in (verify(intent, state), verify_carried(plan.after, state, final)):
+            if not verdict.ok:
+                return verdict
+        return proof.check(final)
 
     return carry_out(plan, session, check, words, guarding.guards())
 

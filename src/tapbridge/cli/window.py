@@ -12,13 +12,14 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from tapbridge.cli.result import Result
 from tapbridge.model.errors import Exit, Stuck
 from tapbridge.model.journal import Applied, Ended, load, read_line
+from tapbridge.model.proof import Flow
 from tapbridge.model.verdict import Finding, Severity
 
 if TYPE_CHECKING:
@@ -46,8 +47,10 @@ class Acts:
 
     confirm: Callable[[], object]
     rollback: Callable[[str], object]
-    has_arrived: Callable[[], bool]
-    """Whether a new connection has come in, where that is what the change waits for."""
+    find_arrival: Callable[[], Flow | None]
+    """A connection that has come in since the change."""
+    arrival_keeps: bool
+    """Whether such a connection is the word that it waits for."""
 
 
 class Reader:
@@ -72,17 +75,19 @@ class Reader:
 
 def wait_for_word(result: Result, applied: Applied, reader: Reader, world: World, acts: Acts, *, quiet: bool) -> Result:
     """Wait until the change is confirmed or taken back; `result` is that of the change itself."""
+    arrivals: list[Flow] = []
     with _signals():
         try:
-            ended, number = _wait(reader, applied, world, acts, quiet=quiet), 0
+            ended, number = _wait(reader, applied, world, acts, arrivals, quiet=quiet), 0
         except _Stopped as stopped:
             number = stopped.number
             acts.rollback(f"{signal.Signals(number).name} came while it waited to be confirmed")
             ended = reader.find_end() or Ended(outcome="stuck", left=("nobody said how it ended",))
+    result = replace(result, findings=(*result.findings, *map(_seen, arrivals)))
     return _result(result, ended, number)
 
 
-def _wait(reader: Reader, applied: Applied, world: World, acts: Acts, *, quiet: bool) -> Ended:
+def _wait(reader: Reader, applied: Applied, world: World, acts: Acts, arrivals: list[Flow], *, quiet: bool) -> Ended:
     enter = select.poll()
     if world.is_terminal():
         _forget_what_was_typed()
@@ -94,7 +99,10 @@ def _wait(reader: Reader, applied: Applied, world: World, acts: Acts, *, quiet: 
             if left_s < -_GRACE_S:
                 raise Stuck("nobody took the change back in time", hint="tapbridge recover", code="no-guard")
             countdown.tell(left_s)
-            if acts.has_arrived():
+            arrival = acts.find_arrival() if not arrivals else None
+            if arrival is not None:
+                arrivals.append(arrival)
+            if arrivals and acts.arrival_keeps:
                 acts.confirm()
             elif enter.poll(_LOOK_S * 1000):
                 if sys.stdin.readline():
@@ -150,6 +158,11 @@ def _signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _seen(flow: Flow) -> Finding:
+    message = f"a new connection has come in since the change, from {flow.remote_ip} to port {flow.local_port}"
+    return Finding(code="inbound-seen", severity=Severity.INFO, subject=flow.local_ip, message=message)
 
 
 def _result(result: Result, ended: Ended, number: int) -> Result:

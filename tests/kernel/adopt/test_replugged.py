@@ -1,4 +1,4 @@
-"""A NIC that was unplugged leaves its bridge behind, with the guests on it; `up` puts the next NIC under that bridge."""
+"""A NIC that was unplugged leaves its bridge and guests behind; `up` puts the next NIC under that bridge."""
 
 from __future__ import annotations
 

@@ -4,43 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kit.changes import document, guardians, on_a_terminal, pending, started, until
+from kit.changes import PROGRAM, document, guardians, is_as, on_a_terminal, pending, started, until
 from kit.command import run
-from kit.lan import host_on_lan, ping
+from kit.lan import ping
 from kit.netns import Netns
-from tapbridge.core.compare import differences
-from tapbridge.linux.host import LinuxHost
 from tapbridge.model.state import State
 
 WINDOW_S = 2
-
-
-@pytest.fixture
-def lan() -> Iterator[Netns]:
-    """A host on a LAN; this thread is the host's."""
-    with host_on_lan() as lan:
-        yield lan
-
-
-@pytest.fixture
-def before(lan: Netns) -> State:
-    """The host as it was."""
-    with LinuxHost() as host:
-        return host.observe()
-
-
-def is_as(before: State) -> bool:
-    with LinuxHost() as host:
-        now = host.observe()
-    return differences(before, now, tuple({link.name for link in (*before.links, *now.links)})) == ()
 
 
 def is_ended(run_dir: Path) -> bool:
@@ -135,25 +110,24 @@ def test_auto_is_kept_by_its_proof(before: State, run_dir: Path) -> None:
     assert is_ended(run_dir)
 
 
-@pytest.mark.parametrize("call", [1, 7, 13, 19])
-def test_a_command_that_hangs_while_it_applies_is_fenced(
-    call: int, before: State, run_dir: Path, tmp_path: Path
-) -> None:
-    """It is stopped, with the lock held, before its message of that number; the guardian kills it and undoes."""
-    inject = f"inject=sendto:signal=SIGSTOP:when={call + 20}"  # the first twenty only read
-    strace = ["strace", "-o", str(tmp_path / "strace"), "-e", "trace=sendto", "-e", inject]
-    up = subprocess.Popen(
-        [*strace, sys.executable, "-m", "tapbridge", "up", "--confirm", "1"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        up.wait(timeout=10)
-    finally:
-        up.kill()
-    assert until(lambda: is_as(before), 5)
-    assert until(lambda: is_ended(run_dir))
-    assert "SIGKILL" in (tmp_path / "strace").read_text()
+def _guarded_sends(trace: Path) -> range:
+    """The numbers of the netlink messages that `up` sends under guard, by one that nothing breaks."""
+    run("strace", "-o", trace, "-s", "4096", "-e", "trace=sendto,write", *PROGRAM, "up", "--confirm", "1", check=False)
+    lines = trace.read_text().splitlines()
+    armed, applied = (next(n for n, line in enumerate(lines) if word in line) for word in ("Armed", "Applied"))
+    first = sum(line.startswith("sendto") for line in lines[:armed]) + 1
+    return range(first, first + sum(line.startswith("sendto") for line in lines[armed:applied]))
+
+
+def test_a_command_that_hangs_while_it_applies_is_fenced(before: State, run_dir: Path, tmp_path: Path) -> None:
+    """It is stopped, with the lock held, before every sixth of its messages; the guardian kills it and undoes."""
+    trace = tmp_path / "strace"
+    for call in _guarded_sends(trace)[::6]:
+        inject = f"inject=sendto:signal=SIGSTOP:when={call}"
+        words = ["strace", "-o", trace, "-e", "trace=sendto", "-e", inject, *PROGRAM, "up", "--confirm", "1"]
+        assert run(*words, check=False, timeout_s=10).returncode == -signal.SIGKILL
+        assert until(lambda: is_as(before), 5), f"message {call}"
+        assert until(lambda: is_ended(run_dir))
 
 
 def test_without_its_guardian_a_waiting_change_is_what_a_crash_left(before: State, run_dir: Path) -> None:
