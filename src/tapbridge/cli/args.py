@@ -85,8 +85,8 @@ def _backend(nic: Planned, state: State, number: int) -> Backend:
     if tap is None or tap.kind != "tap":
         raise Refused(
             f"there is no tap {request.tap!r}" if tap is None else f"{tap.name} is no tap",
-            hint=f"make one: ip tuntap add {request.tap} mode tap vnet_hdr"
-            + (" multi_queue" if nic.queues > 1 else ""),
+            hint=f"make one: tapbridge tap add {request.tap} --bridge {nic.bridge.name}"
+            + (f" --queues {nic.queues}" if nic.queues > 1 else ""),
             code="no-such-tap",
             subject=request.tap,
         )

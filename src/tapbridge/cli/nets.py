@@ -10,16 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
+from tapbridge.core.attach import MTU_LARGEST, PORTS
 from tapbridge.core.topology import find_uplink
 from tapbridge.model.errors import InvalidName, Refused, UsageError
 from tapbridge.model.state import Link, State
 from tapbridge.model.values import IfName, Mac, parse_found_name, parse_mac
-from tapbridge.qemu.nics import MTU_LARGEST
 
 USER: Final = "user"
-PORTS: Final = 1023
-"""A bridge takes no more (BR_MAX_PORTS, net/bridge/br_private.h)."""
-
 QUEUES: Final = 256
 """MAX_TAP_QUEUES of drivers/net/tun.c."""
 
@@ -79,7 +76,7 @@ def nic_options(parser: argparse.ArgumentParser) -> None:
 
     def add(option: str, read: Callable[[str], object], metavar: str, text: str) -> None:
         of_nic.add_argument(
-            option, action=_OfNic, type=_typed(read), metavar=metavar, default=argparse.SUPPRESS, help=text
+            option, action=_OfNic, type=typed(read), metavar=metavar, default=argparse.SUPPRESS, help=text
         )
 
     add("--mac", parse_mac, "MAC", "the guest's Ethernet address (default: made from this host and the guest's name)")
@@ -89,20 +86,25 @@ def nic_options(parser: argparse.ArgumentParser) -> None:
         "MODEL",
         "the card: e1000, rtl8139, …, or virtio, or board; properties may follow: MODEL,bus=pci.1",
     )
-    add("--queues", _number(range(1, QUEUES + 1), "queues"), "N", "pairs of queues, virtio only (default 1)")
+    add("--queues", number_in(range(1, QUEUES + 1), "queues"), "N", "pairs of queues, virtio only (default 1)")
     add("--vhost", _vhost, "auto|on|off", "the kernel's own virtio engine (default auto: where there is one)")
-    add("--mtu", _number(MTU, "an MTU"), "N", "bytes a frame may carry; a virtio guest is told (default: the bridge's)")
+    add(
+        "--mtu",
+        number_in(MTU, "an MTU"),
+        "N",
+        "bytes a frame may carry; a virtio guest is told (default: the bridge's)",
+    )
 
 
 def script_options(parser: argparse.ArgumentParser) -> None:
     """Add what only `args` has."""
     group = parser.add_argument_group("taps", "of the NIC that the option stands behind, as --mac is")
     group.add_argument(
-        "--tap", action=_OfNic, type=_typed(parse_found_name), metavar="TAP", default=argparse.SUPPRESS,
+        "--tap", action=_OfNic, type=typed(parse_found_name), metavar="TAP", default=argparse.SUPPRESS,
         help="a tap that exists, which QEMU opens by its name",
     )  # fmt: skip
     group.add_argument(
-        "--fd", action=_OfNic, dest="fds", type=_typed(_descriptors), metavar="N[:N…]", default=argparse.SUPPRESS,
+        "--fd", action=_OfNic, dest="fds", type=typed(_descriptors), metavar="N[:N…]", default=argparse.SUPPRESS,
         help="open files of a tap, one per queue, that QEMU inherits (default: from 3 on)",
     )  # fmt: skip
 
@@ -198,8 +200,8 @@ def _instead(link: Link, state: State) -> str:
     return _nearest(link.name, state)
 
 
-def _typed(read: Callable[[str], object]) -> Callable[[str], object]:
-    """Argparse shows the words of no error but an ArgumentTypeError."""
+def typed(read: Callable[[str], object]) -> Callable[[str], object]:
+    """A type of argparse. Argparse shows the words of no error but an ArgumentTypeError."""
 
     def typed(text: str) -> object:
         try:
@@ -210,7 +212,9 @@ def _typed(read: Callable[[str], object]) -> Callable[[str], object]:
     return typed
 
 
-def _number(allowed: range, what: str) -> Callable[[str], int]:
+def number_in(allowed: range, what: str) -> Callable[[str], int]:
+    """Reads a number of a range; `what` says of what."""
+
     def read(text: str) -> int:
         number = int(text) if text.isascii() and text.isdigit() and len(text) < 8 else -1
         if number not in allowed:

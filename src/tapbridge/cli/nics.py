@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tapbridge.cli.nets import NicRequest, find_bridge
+from tapbridge.core.attach import MTU_LARGEST, MTU_USUAL
 from tapbridge.core.macs import Seed, check_mac, find_holder, guest_mac, own_macs, refuse_taken, suspects
 from tapbridge.core.topology import find_guest_name
 from tapbridge.model.errors import Refused
@@ -23,7 +24,7 @@ from tapbridge.model.verdict import Finding, Severity
 from tapbridge.qemu.argv import CommandLine, Section, find_name, ids, parse_config
 from tapbridge.qemu.found import find_nics, refuse_nics, wants_none
 from tapbridge.qemu.machine import Model, choose_model, machine_of
-from tapbridge.qemu.nics import MTU_LARGEST, MTU_USUAL, Backend, Nic, check_card, choose_id, parse_guest
+from tapbridge.qemu.nics import Backend, Nic, check_card, choose_id, parse_guest
 
 if TYPE_CHECKING:
     from tapbridge.cli.world import World

@@ -12,6 +12,7 @@ _STAGES = {
     Reason.SHIELD: "Bypass the hole of the port change.",
     Reason.MOVE: "Move. One netlink batch: the kernel does all of it before anybody else gets a word in.",
     Reason.SETTLE: "Settle. What was held back for the move gets its own value.",
+    Reason.TAP: "Taps. Nothing else is touched.",
     Reason.TIDY: "Take the scaffolding away.",
 }
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tapbridge.cli.nets import USER, NicRequest, nic_options, read_requests
 from tapbridge.cli.nics import GuestPlan, Planned, check_command, check_free, guest_name, no_vhost, plan_guest
 from tapbridge.cli.result import Result, print_result
+from tapbridge.core.attach import has_ipv6
 from tapbridge.core.macs import tap_mac
 from tapbridge.model.errors import HostError, Refused, UsageError
 from tapbridge.model.state import Scope, State
@@ -98,12 +99,8 @@ def _attach(nic: Planned, guest: str, state: State, host: Host, taps: list[OpenT
     if vhost is None and nic.vhost == "on":
         raise no_vhost()
     taps.append(open_tap(tap_mac(nic.mac), queues=nic.queues))
-    host.perform(attach_steps(taps[-1].name, nic.bridge, guest, ipv6=_has_ipv6(state)))
+    host.perform(attach_steps(taps[-1].name, nic.bridge, guest, ipv6=has_ipv6(state)))
     return TapDescriptors(taps=taps[-1].descriptors, vhost=bool(vhost), vhost_files=vhost or ())
-
-
-def _has_ipv6(state: State) -> bool:
-    return any(switch.stack == "ipv6" for switch in state.sysctls)
 
 
 def _require_no_such_guest(state: State, name: str) -> None:

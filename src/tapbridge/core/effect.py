@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from tapbridge.core.addressing import connected_route, delete_address, put_address
 from tapbridge.core.routing import append_route, delete_route, drop_link, put_route
 from tapbridge.model import step as steps
-from tapbridge.model.state import PERMANENT, Address, Link, Port, Rule, State
+from tapbridge.model.state import PERMANENT, Address, Link, Port, Rule, State, Sysctl
 from tapbridge.model.step import Step
 from tapbridge.model.values import IfName
 
@@ -60,12 +60,34 @@ def _add_link(step: steps.AddLink, state: State) -> State:
     if step.peer is not None:
         far = Link(index=index + 1, name=step.peer, kind="veth", mtu=mtu, up=True, parent=step.name, addr_gen_mode=mode)
         made.append(far)
-    defaults = [item for item in state.sysctls if item.link == "default" and item.name != "addr_gen_mode"]
-    fresh = tuple(replace(item, link=link.name) for link in made for item in defaults)
+    fresh = tuple(item for link in made for item in _switches(state, link))
     state = replace(state, links=state.links + tuple(made), sysctls=state.sysctls + fresh).sorted()
     if step.master is not None:
         state = _set_master(steps.SetMaster(link=step.name, master=step.master), state)
     return _settle_operstate(state)
+
+
+def _add_tap(step: steps.AddTap, state: State) -> State:
+    made = Link(
+        index=max((link.index for link in state.links), default=0) + 1,
+        name=step.name,
+        kind="tap",
+        mac=step.mac,
+        addr_gen_mode=state.sysctl("default", "ipv6", "addr_gen_mode") or 0,
+        alias=step.alias,
+        altnames=step.altnames,
+        tap=step.tap,
+    )
+    return replace(state, links=(*state.links, made), sysctls=state.sysctls + _switches(state, made)).sorted()
+
+
+def _switches(state: State, link: Link) -> tuple[Sysctl, ...]:
+    """The switches of a new link."""
+    return tuple(
+        replace(item, link=link.name)
+        for item in state.sysctls
+        if item.link == "default" and item.name != "addr_gen_mode"
+    )
 
 
 def _delete_link(step: steps.DeleteLink, state: State) -> State:
@@ -92,6 +114,14 @@ def _delete_link(step: steps.DeleteLink, state: State) -> State:
     return _settle_operstate(state)
 
 
+def _delete_taps(step: steps.DeleteTaps, state: State) -> State:
+    for tap in step.taps:
+        link = state.link(tap)
+        if link is not None and link.kind == "tap" and link.ours:
+            state = _delete_link(steps.DeleteLink(link=tap), state)
+    return state
+
+
 def _set_up(step: steps.SetUp, state: State) -> State:
     link = state.link(step.link)
     if link is None or link.up == step.up:
@@ -114,6 +144,9 @@ def _set_master(step: steps.SetMaster, state: State) -> State:
     link = state.link(step.link)
     if link is None or link.master == step.master:
         return state
+    if link.kind == "tap":  # those of a guest's tap are not observed
+        kept = tuple(item for item in state.sysctls if item.link != link.name)
+        state = replace(state, sysctls=kept if step.master else (*kept, *_switches(state, link))).sorted()
     port = None if step.master is None else Port()
     kind = None if step.master is None else "bridge"
     return _settle_operstate(_with_link(state, step.link, master=step.master, master_kind=kind, port=port))
@@ -245,6 +278,8 @@ def _start_client(step: steps.StartClient, state: State) -> State:
 _EFFECTS: dict[type, Callable[[Any, State], State]] = {
     steps.AddLink: _add_link,
     steps.DeleteLink: _delete_link,
+    steps.AddTap: _add_tap,
+    steps.DeleteTaps: _delete_taps,
     steps.SetUp: _set_up,
     steps.SetMaster: _set_master,
     steps.SetMtu: lambda step, state: _with_link(state, step.link, mtu=step.mtu),

@@ -69,6 +69,13 @@ def tap_mac(guest: Mac) -> Mac:
     return Mac(("fa" if guest.startswith("fe:") else "fe") + guest[2:])
 
 
+def lone_tap_mac(name: str) -> Mac:
+    """The address of a tap that waits for a guest whose address nobody knows yet: always the same for its name."""
+    import hashlib
+
+    return Mac("fe:" + hashlib.sha256(f"tap {name}".encode()).digest()[:5].hex(":"))
+
+
 def check_mac(mac: Mac, own: Mapping[Mac, str]) -> None:
     """Raises Refused for an address that no guest may have; `own` is this host's: address to link's name."""
     if int(mac[:2], 16) & 1:

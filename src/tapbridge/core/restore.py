@@ -13,6 +13,7 @@ The same order as in transfer.py keeps the host answering: everything on the rig
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from tapbridge.core.compare import comparable
 from tapbridge.core.draft import Draft
@@ -32,6 +33,7 @@ from tapbridge.model.state import (
 from tapbridge.model.step import (
     AddRoute,
     AddRule,
+    AddTap,
     AwaitLocal,
     DeleteAddress,
     DeleteLink,
@@ -48,6 +50,7 @@ from tapbridge.model.step import (
     SetMac,
     SetMaster,
     SetMtu,
+    SetPort,
     SetSysctl,
     SetUp,
     StartClient,
@@ -101,6 +104,7 @@ class _Restore:
     def plan(self) -> Plan:
         self._draft.stage(Reason.PREPARE)
         self._names()
+        self._make_taps()
         for was, _ in self._pairs:
             self._hold_addresses(was)
         self._draft.stage(Reason.MOVE)
@@ -143,6 +147,19 @@ class _Restore:
             if holder is not None and was.name not in self._called(link).altnames:
                 self._draft.do(RenameLink(link=holder.name, to=_spare_name(self._draft.state)))
             self._draft.do(RenameLink(link=self._called(link).name, to=was.name))
+
+    def _make_taps(self) -> None:
+        """A persistent tap that was deleted is made again; as a link of another number it is a pair from now on."""
+        there = {link.index for link in self._draft.state.links}
+        for was in self._before.links:
+            tap = was.tap
+            if was.name not in self._touched or was.index in there or tap is None or not tap.persist or not was.mac:
+                continue
+            if self._draft.state.link(was.name) is None:  # else somebody has taken the name
+                self._draft.do(AddTap(name=was.name, mac=was.mac, tap=tap, alias=was.alias, altnames=was.altnames))
+                made = self._draft.state.link(was.name)
+                assert made is not None, "it was made just now"
+                self._pairs.append((was, made))
 
     def _put_routes(self, name: IfName) -> None:
         ours = set(self._touched) | {x.name for x in self._draft.state.links if x.ours}
@@ -220,6 +237,8 @@ class _Restore:
             draft.do(SetMtu(link=name, mtu=was.mtu))
         if link.mac != was.mac and was.mac is not None:
             draft.do(SetMac(link=name, mac=was.mac))
+        if was.port is not None and link.port is not None and link.port != replace(was.port, state=link.port.state):
+            draft.do(SetPort(link=name, port=was.port))
         if link.up != was.up:
             draft.do(SetUp(link=name, up=was.up))
         for item in self._before.sysctls:
@@ -237,7 +256,9 @@ class _Restore:
         """What was made since, is ours, and is one of the touched: by name or by what it was renamed to."""
         known = {link.index for link in self._before.links}
         for link in self._draft.state.links:
-            if link.index not in known and (link.ours or link.name in self._touched) and link.kind != "tap":
+            # A tap of a guest that came since is the guest's; one that was begun is there only as far as we got.
+            begun = link.ours and link.name in self._touched and self._before.link(link.name) is None
+            if link.index not in known and (begun if link.kind == "tap" else link.ours or link.name in self._touched):
                 # A multipath route of IPv4 would outlive the link, with a dead way.
                 self._draft.do(*(DeleteRoute(route=r) for r in self._draft.state.routes_of(link.name)))
                 self._draft.do(DeleteLink(link=link.name))

@@ -11,7 +11,7 @@ from tapbridge.draw.text import short_size, visible, width, word
 from tapbridge.model.guest import Guest, GuestNic
 
 HEADINGS = ("GUEST", "PID", "UID", "HYPERVISOR", "TAP", "BRIDGE", "MAC", "ADDRESS", "SOURCE", "RX", "TX")
-_NUMBERS = frozenset({"PID", "UID", "RX", "TX"})
+_NUMBERS = frozenset({"PID", "UID", "RX", "TX", "QUEUES"})
 _GAP = "  "
 
 
@@ -30,7 +30,7 @@ def guest_columns(guests: Iterable[Guest]) -> str:
         for guest in guests
         for nic in guest.nics
     )
-    return "\n".join(_lines(rows, plain))
+    return "\n".join(table_lines(rows, plain))
 
 
 def guest_table(guests: Sequence[Guest], columns: int, style: Style = plain) -> str:
@@ -47,7 +47,7 @@ def guest_table(guests: Sequence[Guest], columns: int, style: Style = plain) -> 
                 who, where, traffic = ("",) * len(who), ("",) * len(where), ("",) * len(traffic)
     if sum(_widths(rows)) + len(_GAP) * (len(HEADINGS) - 1) > columns:
         return _stacked(guests, style)
-    return "\n".join(_lines(rows, style))
+    return "\n".join(table_lines(rows, style))
 
 
 def _stacked(guests: Iterable[Guest], style: Style) -> str:
@@ -91,7 +91,8 @@ def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
     return [max(map(width, column)) for column in zip(*rows, strict=True)]
 
 
-def _lines(rows: Sequence[Sequence[str]], style: Style) -> Iterator[str]:
+def table_lines(rows: Sequence[Sequence[str]], style: Style) -> Iterator[str]:
+    """Rows as lines of even columns, numbers to the right; the first row has the headings."""
     widths = _widths(rows)
     numbers = [heading in _NUMBERS for heading in rows[0]]
     for place, row in enumerate(rows):

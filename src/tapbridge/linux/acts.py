@@ -32,6 +32,14 @@ def perform_alone(channel: Channel, shields: Shields, step: Step) -> None:
             link = find_link(channel, step.link)
             if link is not None:
                 shields.take_down(link.index)
+        case steps.AddTap():
+            from tapbridge.linux.taps import add_tap
+
+            add_tap(channel, step)
+        case steps.DeleteTaps():
+            from tapbridge.linux.taps import delete_taps
+
+            delete_taps(channel, step)
         case steps.StopClient():
             from tapbridge.linux.clients import stop_client
 

@@ -1,15 +1,19 @@
 """Taps as open files: a link that lives as long as somebody holds it open. Documentation/networking/tuntap.rst.
 
-The kernel names the tap in the same act in which it makes it, so no two programs can meet on a name.
+The kernel names the tap in the same act in which it makes it, so no two programs can meet on a name. One that is made
+persistent lives until it is deleted.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from tapbridge.model.errors import Forbidden, HostError, Refused, TapbridgeError
+from tapbridge.model.state import Tap
 from tapbridge.model.values import IfName, Mac
 
 TUN: Final = "/dev/net/tun"
@@ -18,10 +22,15 @@ PATTERN: Final = "tbtap%d"
 
 # include/uapi/linux/if_tun.h, sockios.h, if_arp.h
 _TUNSETIFF: Final = 0x400454CA
+_TUNSETPERSIST: Final = 0x400454CB
+_TUNSETOWNER: Final = 0x400454CC
+_TUNSETGROUP: Final = 0x400454CE
 _SIOCSIFHWADDR: Final = 0x8924
 _ARPHRD_ETHER: Final = 1
-_TAP_NO_PI_VNET_HDR: Final = 0x0002 | 0x1000 | 0x4000
+_TAP_NO_PI: Final = 0x0002 | 0x1000
+_VNET_HDR: Final = 0x4000
 _MULTI_QUEUE: Final = 0x0100
+_EXCLUSIVE: Final = 0x8000  # IFF_TUN_EXCL: do not attach to what is there already
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +52,57 @@ def open_tap(mac: Mac, *, queues: int = 1) -> OpenTap:
     The address is set at once, by the tap's own file: udev gives one of its own to links whose address is random.
     Raises Refused where the kernel has no taps, Forbidden without CAP_NET_ADMIN, HostError for what else may fail.
     """
-    import fcntl
-    import struct
-
-    flags = _TAP_NO_PI_VNET_HDR | (_MULTI_QUEUE if queues > 1 else 0)
-    name = PATTERN.encode()
+    name = PATTERN
     opened: list[int] = []
     try:
         for _ in range(queues):
             opened.append(os.open(TUN, os.O_RDWR | os.O_CLOEXEC))
-            answer = fcntl.ioctl(opened[-1], _TUNSETIFF, struct.pack("16sH22x", name, flags))
-            name = answer[:16].rstrip(b"\0")
-        fcntl.ioctl(
-            opened[0],
-            _SIOCSIFHWADDR,
-            struct.pack("16sH6s16x", name, _ARPHRD_ETHER, bytes.fromhex(mac.replace(":", ""))),
-        )
+            name = attach(opened[-1], name, Tap(multi_queue=queues > 1, vnet_hdr=True))
+        _set_mac(opened[0], name, mac)
     except OSError as error:
         for descriptor in opened:
             os.close(descriptor)
         raise _explained(error, made=bool(opened)) from None
-    return OpenTap(IfName(name.decode()), tuple(opened))
+    return OpenTap(IfName(name), tuple(opened))
+
+
+def attach(descriptor: int, name: str, tap: Tap, *, new: bool = False) -> str:
+    """Make an open file of /dev/net/tun the other end of a tap (TUNSETIFF), of a new one if there is none of that name
+    or if it must be `new`. Returns the name that the tap has. Raises OSError."""
+    import fcntl
+    import struct
+
+    flags = _TAP_NO_PI | (_VNET_HDR if tap.vnet_hdr else 0) | (_MULTI_QUEUE if tap.multi_queue else 0)
+    request = struct.pack("16sH22x", name.encode(), flags | (_EXCLUSIVE if new else 0))
+    answer = fcntl.ioctl(descriptor, _TUNSETIFF, request)
+    return answer[:16].rstrip(b"\0").decode()
+
+
+@contextmanager
+def new_tap(name: str, mac: Mac, tap: Tap) -> Iterator[None]:
+    """A new tap with its address and its user, which is made persistent at the end of the block, or is gone where the
+    block or anything here fails: `ip tuntap add dev NAME mode tap user USER`. Raises OSError."""
+    import fcntl
+
+    descriptor = os.open(TUN, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        attach(descriptor, name, tap, new=True)
+        _set_mac(descriptor, name, mac)
+        for request, number in ((_TUNSETOWNER, tap.owner), (_TUNSETGROUP, tap.group)):
+            if number is not None:
+                fcntl.ioctl(descriptor, request, number if number < 1 << 31 else number - (1 << 32))
+        yield
+        fcntl.ioctl(descriptor, _TUNSETPERSIST, int(tap.persist))
+    finally:
+        os.close(descriptor)
+
+
+def _set_mac(descriptor: int, name: str, mac: Mac) -> None:
+    import fcntl
+    import struct
+
+    address = bytes.fromhex(mac.replace(":", ""))
+    fcntl.ioctl(descriptor, _SIOCSIFHWADDR, struct.pack("16sH6s16x", name.encode(), _ARPHRD_ETHER, address))
 
 
 def _explained(error: OSError, *, made: bool) -> TapbridgeError:

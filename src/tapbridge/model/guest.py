@@ -62,3 +62,24 @@ class Guest:
     hypervisor: str | None = None
     program: str | None = None
     nics: tuple[GuestNic, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TapUse:
+    """A tap: who may open it, where it is attached, and who has it open.
+
+    `owner` and `group` are names, or numbers where there is no name. `queues` is None where nobody wrote it down,
+    `saved` (it comes back after a reboot) for a tap that is not ours. `in_use` with no `pid`: by a process that cannot
+    be seen.
+    """
+
+    name: IfName
+    owner: str | None = None
+    group: str | None = None
+    bridge: IfName | None = None
+    queues: int | None = None
+    saved: bool | None = None
+    in_use: bool = False
+    guest: str | None = None
+    pid: int | None = None
+    ours: bool = False

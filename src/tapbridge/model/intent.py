@@ -25,3 +25,25 @@ class Release:
 
     bridge: IfName
     force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeTap:
+    """Make a tap that outlives its makers. At most one of `owner` and `group` is set. `saved`: it comes back after a
+    reboot; False leaves that as it is."""
+
+    name: IfName
+    owner: int | None = None
+    group: int | None = None
+    bridge: IfName | None = None
+    queues: int = 1
+    saved: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropTaps:
+    """Delete the tap `name`, or (None) all of ours that nobody has open. `force` also takes what is in use, and a tap
+    that is not ours if it is named."""
+
+    name: IfName | None = None
+    force: bool = False

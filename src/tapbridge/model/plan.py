@@ -18,6 +18,7 @@ class Reason(StrEnum):
     MOVE = "move"  # the critical window
     SETTLE = "settle"  # what was held back for the window gets its own value
     OWNER = "owner"  # the DHCP client or manager
+    TAP = "tap"  # taps that wait for guests
     TIDY = "tidy"  # take the scaffolding away
 
 

@@ -45,6 +45,9 @@ COPY_PROTO: Final = 0x74
 ALIAS: Final = "tapbridge"
 """Every link that we make has an alias (IFLA_IFALIAS) that begins with this word; nothing else is ever deleted."""
 
+TAP_GROUP: Final = 0x7462
+"""The link group (`ip link set … group`) in which taps of ours are deleted: "tb" as a number."""
+
 
 class Scope(StrEnum):
     """How much of a host a State holds. States of two scopes cannot be compared."""

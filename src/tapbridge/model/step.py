@@ -19,6 +19,7 @@ from tapbridge.model.state import (
     Route,
     Rule,
     Sysctl,
+    Tap,
 )
 from tapbridge.model.values import IfName, Mac
 
@@ -42,6 +43,28 @@ class DeleteLink:
     """Delete a link; the kernel takes its addresses and routes with it."""
 
     link: IfName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddTap:
+    """Create a tap that nobody has open: down, and there until it is deleted or the machine is rebooted.
+
+    It gets its address, its user, its alias and its altnames before it is made persistent, so it is never there for
+    good without its mark.
+    """
+
+    name: IfName
+    mac: Mac
+    tap: Tap
+    alias: str | None = None
+    altnames: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteTaps:
+    """Delete taps of ours, all in one act. Looked at again when it happens: what is no tap of ours then stays."""
+
+    taps: tuple[IfName, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +289,8 @@ class WriteFile:
 Step = (
     AddLink
     | DeleteLink
+    | AddTap
+    | DeleteTaps
     | SetUp
     | SetMaster
     | SetMtu

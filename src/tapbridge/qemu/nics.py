@@ -6,24 +6,17 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
+from tapbridge.core.attach import port_steps
 from tapbridge.core.topology import find_guest_name, is_tap
 from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.state import ALIAS, Link, State
-from tapbridge.model.step import SetAddressGeneration, SetAlias, SetMaster, SetMtu, SetUp, Step
+from tapbridge.model.step import SetAlias, Step
 from tapbridge.model.values import IfName, Mac
 from tapbridge.qemu.argv import dump_pairs
 from tapbridge.qemu.machine import BOARD, Model
 
 NAME_BYTES: Final = 128
 """A guest's name at most; the kernel's alias, which holds it, has 255 bytes (IFALIASZ)."""
-
-MTU_USUAL: Final = 1500
-"""Bytes; what every Ethernet has unless told otherwise, guests included."""
-
-MTU_LARGEST: Final = 65521
-"""Bytes; 65535 less the Ethernet header (drivers/net/tun.c)."""
-
-_NO_ADDRESS: Final = 1  # IN6_ADDR_GEN_MODE_NONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,20 +108,8 @@ def check_card(model: Model, *, queues: int, vhost: str, user: bool) -> None:
 
 
 def attach_steps(tap: IfName, bridge: Link, guest: str, *, ipv6: bool) -> tuple[Step, ...]:
-    """Make a new tap, which is down, a port of the bridge.
-
-    The mark comes first. Where the kernel has IPv6, the host takes no address of its own on the guest's wire. The MTU
-    is set before the bridge sees it, because a bridge takes the lowest of its ports'.
-    """
-    silent = (SetAddressGeneration(link=tap, mode=_NO_ADDRESS),) if ipv6 else ()
-    mtu = () if bridge.mtu == MTU_USUAL else (SetMtu(link=tap, mtu=min(bridge.mtu, MTU_LARGEST)),)
-    return (
-        SetAlias(link=tap, alias=dump_alias(guest)),
-        *silent,
-        *mtu,
-        SetMaster(link=tap, master=bridge.name),
-        SetUp(link=tap, up=True),
-    )
+    """Make a new tap, which is down, a port of the bridge. The mark comes first."""
+    return (SetAlias(link=tap, alias=dump_alias(guest)), *port_steps(tap, bridge, ipv6=ipv6))
 
 
 def dump_alias(guest: str) -> str:

@@ -1,0 +1,258 @@
+"""Taps that wait for guests: made before anybody has them open, deleted when nobody has.
+
+A tap's mark says what was asked for, so nothing about a living tap need be remembered elsewhere. What is to come back
+after a reboot is written down as well (core/saved.py); where the two differ, the mark on the living tap is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from tapbridge.core.attach import PORTS, has_ipv6, join_steps, port_steps
+from tapbridge.core.draft import Draft
+from tapbridge.core.macs import lone_tap_mac
+from tapbridge.core.mark import TapMark, make_tap_mark, read_tap_mark
+from tapbridge.core.refuse import find_link
+from tapbridge.model.errors import Refused
+from tapbridge.model.guest import Guest, TapUse
+from tapbridge.model.intent import DropTaps, MakeTap
+from tapbridge.model.plan import Plan, Reason
+from tapbridge.model.state import ALIAS, Link, State, Tap
+from tapbridge.model.step import AddTap, DeleteLink, DeleteTaps, SetAlias, SetUp, Step
+from tapbridge.model.values import IfName
+from tapbridge.model.verdict import Finding, Severity, Verdict
+
+_ALTNAME: Final = f"{ALIAS}-"
+
+
+def add_tap(intent: MakeTap, state: State, save: Sequence[Step] = ()) -> Plan:
+    """The plan for one tap, empty if it is so already; `save` writes down that it comes back. Raises Refused."""
+    draft = Draft(state)
+    draft.stage(Reason.TAP)
+    bridge = _require_bridge(intent.bridge, state) if intent.bridge is not None else None
+    link = state.link(intent.name)
+    if link is None:
+        draft.do(*_steps_to_make(intent, bridge, state))
+    else:
+        _require_same(intent, link)
+        mark = make_tap_mark(_mark(intent))
+        if intent.saved and link.alias != mark:
+            draft.do(SetAlias(link=link.name, alias=mark))
+        if link.master is None:
+            draft.do(*join_steps(link.name, bridge))
+        if not link.up:
+            draft.do(SetUp(link=link.name, up=True))
+    draft.do(*save)
+    return draft.plan("tap add", (intent.name,))
+
+
+def return_taps(saved: Sequence[MakeTap], state: State) -> Plan:
+    """The plan by which taps come back: those that are not there, and the place in its bridge of each that has lost it.
+
+    A bridge that is not there yet is waited for: the same again makes them its ports. A name that is another link's
+    is a risk, and keeps no other tap from coming back.
+    """
+    draft, touched, risks = Draft(state), [], []
+    draft.stage(Reason.TAP)
+    for intent in saved:
+        link = draft.state.link(intent.name)
+        if link is None:
+            draft.do(*_steps_to_make(intent, _find_bridge(intent.bridge, draft.state), state))
+            touched.append(intent.name)
+        elif read_tap_mark(link) is None:
+            risks.append(_not_ours(link))
+    for link in state.links:
+        mark = read_tap_mark(link)
+        bridge = _find_bridge(mark.bridge, draft.state) if mark is not None and link.master is None else None
+        if bridge is not None:
+            draft.do(*join_steps(link.name, bridge))
+            touched.append(link.name)
+    return draft.plan("tap add", tuple(touched), tuple(risks))
+
+
+def delete_taps(intent: DropTaps, state: State, uses: Sequence[TapUse], save: Sequence[Step] = ()) -> Plan:
+    """The plan that deletes; `save` forgets what was to come back, and goes first. Raises Refused."""
+    doomed = find_doomed(intent, uses)
+    ours = tuple(use.name for use in doomed if use.ours)
+    draft = Draft(state)
+    draft.stage(Reason.TAP)
+    draft.do(*save)
+    if ours:
+        draft.do(DeleteTaps(taps=ours))
+    draft.do(*(DeleteLink(link=use.name) for use in doomed if not use.ours))
+    return draft.plan("tap del", tuple(use.name for use in doomed))
+
+
+def find_doomed(intent: DropTaps, uses: Sequence[TapUse]) -> tuple[TapUse, ...]:
+    """The taps that are meant: one that is not there is no error. Raises Refused for one that must stay."""
+    if intent.name is None:
+        return tuple(use for use in uses if use.ours and (intent.force or not use.in_use))
+    use = next((one for one in uses if one.name == intent.name), None)
+    if use is None:
+        return ()
+    if intent.force:
+        return (use,)
+    if not use.ours:
+        raise Refused(
+            f"the tap {use.name} was not made by tapbridge",
+            hint=f"whoever made it should delete it; or do it all the same: tapbridge tap del {use.name} --force",
+            code="not-ours",
+            subject=use.name,
+        )
+    if use.in_use:
+        raise Refused(
+            f"the tap {use.name} is in use: {told_user(use)} would lose its network",
+            hint=f"end the guest first, or take its network away: tapbridge tap del {use.name} --force",
+            code="tap-in-use",
+            subject=use.name,
+        )
+    return (use,)
+
+
+def told_user(use: TapUse) -> str:
+    """Who has a tap open, for a sentence."""
+    if use.pid is None:
+        return "a process that cannot be seen from here"
+    return f"the guest {use.guest!r} (PID {use.pid})" if use.guest else f"the process {use.pid}"
+
+
+def find_intent(link: Link) -> MakeTap | None:
+    """What was asked for when the tap was made; None for a link that `tap add` did not make."""
+    mark = read_tap_mark(link)
+    if mark is None or link.tap is None:
+        return None
+    return MakeTap(
+        name=link.name,
+        owner=link.tap.owner,
+        group=link.tap.group,
+        bridge=mark.bridge,
+        queues=mark.queues,
+        saved=mark.saved,
+    )
+
+
+def tap_uses(
+    state: State, guests: Iterable[Guest], user: Callable[[int], str], group: Callable[[int], str]
+) -> tuple[TapUse, ...]:
+    """The taps of a state by name; `user` and `group` give names to numbers. Carrier tells of an opener unseen."""
+    holders = {nic.link: guest for guest in guests if guest.pid is not None for nic in guest.nics}
+    found = []
+    for link in state.links:
+        if link.tap is None:
+            continue
+        mark, holder = read_tap_mark(link), holders.get(link.name)
+        found.append(
+            TapUse(
+                name=link.name,
+                owner=None if link.tap.owner is None else user(link.tap.owner),
+                group=None if link.tap.group is None else group(link.tap.group),
+                bridge=link.master if link.master_kind == "bridge" else None,
+                queues=mark.queues if mark is not None else None if link.tap.multi_queue else 1,
+                saved=mark.saved if mark is not None else None,
+                in_use=holder is not None or link.carrier,
+                guest=holder.name if holder is not None else None,
+                pid=holder.pid if holder is not None else None,
+                ours=link.ours,
+            )
+        )
+    return tuple(found)
+
+
+def verify_tap(intent: MakeTap, state: State) -> Verdict:
+    """Whether the tap is there as it was asked for."""
+    link = state.link(intent.name)
+    if link is None or link.tap is None:
+        return _wrong(intent.name, "is not there")
+    asked = (intent.owner, intent.group, intent.queues > 1, True)
+    if (link.tap.owner, link.tap.group, link.tap.multi_queue, link.tap.persist) != asked:
+        return _wrong(intent.name, "has another user or other queues than it was given")
+    if link.master != intent.bridge:
+        return _wrong(intent.name, f"is {f'a port of {link.master}' if link.master else 'no port'}")
+    return Verdict() if link.up else _wrong(intent.name, "is down")
+
+
+def verify_gone(names: Sequence[str], state: State) -> Verdict:
+    """Whether none of the taps is there any more."""
+    left = [name for name in names if any(link.name == name for link in state.links)]
+    return _wrong(left[0], "is still there") if left else Verdict()
+
+
+def _steps_to_make(intent: MakeTap, bridge: Link | None, state: State) -> tuple[Step, ...]:
+    made = AddTap(
+        name=intent.name,
+        mac=lone_tap_mac(intent.name),
+        tap=Tap(owner=intent.owner, group=intent.group, persist=True, multi_queue=intent.queues > 1, vnet_hdr=True),
+        alias=make_tap_mark(_mark(intent)),
+        altnames=(_ALTNAME + intent.name,),
+    )
+    return (made, *port_steps(intent.name, bridge, ipv6=has_ipv6(state)))
+
+
+def _mark(intent: MakeTap) -> TapMark:
+    return TapMark(queues=intent.queues, bridge=intent.bridge, saved=intent.saved)
+
+
+def _find_bridge(name: IfName | None, state: State) -> Link | None:
+    link = state.link(name) if name is not None else None
+    return link if link is not None and link.kind == "bridge" and len(state.ports(link.name)) < PORTS else None
+
+
+def _require_bridge(name: IfName, state: State) -> Link:
+    link = find_link(state, name)
+    if link.kind != "bridge":
+        where = f"it is a port of {link.master}: --bridge {link.master}" if link.master else "tapbridge status"
+        raise Refused(f"{link.name} is no bridge", hint=where, code="not-a-bridge", subject=link.name)
+    if len(state.ports(link.name)) >= PORTS:
+        raise Refused(
+            f"{link.name} has {PORTS} ports, and a bridge takes no more",
+            hint="use another bridge",
+            code="bridge-full",
+            subject=link.name,
+        )
+    return link
+
+
+def _require_same(intent: MakeTap, link: Link) -> None:
+    there = find_intent(link) if link.name == intent.name else None
+    if there is None:
+        what = f"the {link.kind or 'link'} {link.name}" if link.name != intent.name else f"a {link.kind or 'NIC'}"
+        raise Refused(
+            f"the name {intent.name} is taken: it is that of {what} which `tapbridge tap add` did not make",
+            hint="choose another name; tapbridge tap list shows the taps",
+            code="name-taken",
+            subject=intent.name,
+        )
+    for what, has, asked in (
+        ("owner", there.owner, intent.owner),
+        ("group", there.group, intent.group),
+        ("bridge", there.bridge, intent.bridge),
+        ("bridge", link.master or intent.bridge, intent.bridge),
+        ("number of queues", there.queues, intent.queues),
+    ):
+        if has != asked:
+            raise Refused(
+                f"there is a tap {link.name} already, with another {what}: {_word(has)}, not {_word(asked)}",
+                hint=f"delete it first (tapbridge tap del {link.name}), or choose another name",
+                code="tap-differs",
+                subject=link.name,
+            )
+
+
+def _word(value: object) -> str:
+    return "none" if value is None else str(value)
+
+
+def _not_ours(link: Link) -> Finding:
+    return Finding(
+        code="name-taken",
+        severity=Severity.WARNING,
+        subject=link.name,
+        message=f"the saved tap {link.name} cannot come back, because there is another link of that name",
+        fix=f"rename or delete that link; or forget the tap: tapbridge tap del {link.name}",
+    )
+
+
+def _wrong(tap: str, what: str) -> Verdict:
+    finding = Finding(code="tap-wrong", severity=Severity.ERROR, subject=tap, message=f"the tap {tap} {what}")
+    return Verdict(findings=(finding,))

@@ -1,0 +1,72 @@
+"""Taps that wait for guests: made with their mark, and deleted many at once.
+
+Deleting a link waits for RCU, some 20 ms for each; a link group (rtnl_group_dellink(), net/core/rtnetlink.c) is
+deleted in one act that waits once. The links join a group of their own in the same message in which it is deleted, so
+no one else's link is in it and nothing is left of it whenever we are killed.
+"""
+
+from __future__ import annotations
+
+import errno
+from itertools import count
+
+from tapbridge.linux import uapi
+from tapbridge.linux.attributes import decode_u32, nest, pack, pack_name, pack_u32, walk
+from tapbridge.linux.channel import Channel, Request
+from tapbridge.linux.decode_links import LINK
+from tapbridge.linux.observe import find_link
+from tapbridge.linux.tun import new_tap
+from tapbridge.model.state import TAP_GROUP
+from tapbridge.model.step import AddTap, DeleteTaps
+
+_PROPERTY = uapi.NLM_F_CREATE | uapi.NLM_F_EXCL | uapi.NLM_F_APPEND
+
+
+def add_tap(channel: Channel, step: AddTap) -> None:
+    """Make a tap. Killed at any moment, it is there whole and marked, or not at all. Raises OSError."""
+    with new_tap(step.name, step.mac, step.tap):
+        link = find_link(channel, step.name)
+        if link is None:
+            raise OSError(errno.ENODEV, f"the tap {step.name} was taken away while it was made")
+        header = LINK.pack(0, 0, link.index, 0, 0)
+        requests = []
+        if step.alias is not None:
+            alias = pack(uapi.IFLA_IFALIAS, step.alias.encode("utf-8", "surrogateescape"))
+            requests.append(Request(uapi.RTM_NEWLINK, 0, header + alias))
+        if step.altnames:
+            names = nest(uapi.IFLA_PROP_LIST, *(pack_name(uapi.IFLA_ALT_IFNAME, name) for name in step.altnames))
+            requests.append(Request(uapi.RTM_NEWLINKPROP, _PROPERTY, header + names))
+        _carry_out(channel, requests)
+
+
+def delete_taps(channel: Channel, step: DeleteTaps) -> None:
+    """Delete the taps that are ours at this moment; of a name that is another link's by now it is said.
+
+    Raises OSError, and has deleted none then.
+    """
+    found = [link for name in step.taps if (link := find_link(channel, name)) is not None]
+    for link in found:
+        if link.kind != "tap" or not link.ours:
+            raise OSError(errno.EPERM, f"{link.name} is no tap of ours any more")
+    if not found:
+        return
+    headers = [LINK.pack(0, 0, link.index, 0, 0) for link in found]
+    if len(headers) == 1:
+        _carry_out(channel, [Request(uapi.RTM_DELLINK, 0, headers[0], (errno.ENODEV,))])
+        return
+    group = pack_u32(uapi.IFLA_GROUP, _free_group(channel))
+    requests = [Request(uapi.RTM_NEWLINK, 0, header + group, (errno.ENODEV,)) for header in headers]
+    _carry_out(channel, [*requests, Request(uapi.RTM_DELLINK, 0, LINK.pack(0, 0, 0, 0, 0) + group, (errno.ENODEV,))])
+
+
+def _free_group(channel: Channel) -> int:
+    lean = pack_u32(uapi.IFLA_EXT_MASK, uapi.RTEXT_FILTER_SKIP_STATS)
+    told = channel.dump(uapi.RTM_GETLINK, bytes(LINK.size) + lean)
+    taken = {decode_u32(walk(body, LINK.size).get(uapi.IFLA_GROUP)) for body in told}
+    return next(group for group in count(TAP_GROUP) if group not in taken)
+
+
+def _carry_out(channel: Channel, requests: list[Request]) -> None:
+    for refusal in channel.carry_out(requests):
+        if refusal is not None:
+            raise refusal
