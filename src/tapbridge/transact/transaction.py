@@ -14,7 +14,7 @@ from tapbridge.model.errors import HostError
 from tapbridge.model.journal import Acting, Applied, Began, Ended
 from tapbridge.model.plan import Plan, Reason, Stage
 from tapbridge.model.state import Scope, State
-from tapbridge.model.step import KERNEL_STEPS, Await, AwaitLocal, Shield, Unshield
+from tapbridge.model.step import KERNEL_STEPS, AddTap, Await, AwaitLocal, DeleteTaps, Shield, Unshield
 from tapbridge.model.verdict import Verdict
 from tapbridge.ports import Host
 from tapbridge.transact.batches import batches
@@ -22,7 +22,7 @@ from tapbridge.transact.journal import Journal
 from tapbridge.transact.signals import Interrupted, Signals, shielded_from_signals
 from tapbridge.transact.undo import Undone, take_back
 
-_NOT_JOURNALLED = (*KERNEL_STEPS, Await, AwaitLocal, Shield, Unshield)
+_NOT_JOURNALLED = (*KERNEL_STEPS, AddTap, DeleteTaps, Await, AwaitLocal, Shield, Unshield)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
