@@ -6,11 +6,10 @@ import os
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from tapbridge.core.saved import FILE, dump_saved, followed, load_saved
+from tapbridge.core.saved import FILE, dump_saved, load_saved
 from tapbridge.model.errors import HostError, Refused
 from tapbridge.model.intent import MakeTap
 from tapbridge.model.plan import Plan
-from tapbridge.model.state import State
 from tapbridge.model.step import WriteFile
 from tapbridge.model.values import IfName
 
@@ -27,13 +26,10 @@ def read_saved(world: World) -> tuple[MakeTap, ...]:
     return () if network is None else load_saved(find_text(_path(world)), network)
 
 
-def steps_to_save(
-    world: World, state: State, *, add: MakeTap | None = None, drop: Collection[IfName] = ()
-) -> tuple[WriteFile, ...]:
+def steps_to_save(world: World, *, add: MakeTap | None = None, drop: Collection[IfName] = ()) -> tuple[WriteFile, ...]:
     """The step that writes down what is to come back, if that is not what the file says already.
 
-    The marks of the taps that live are right, so what a crash has left between the two is mended as well. Raises
-    Refused where nothing can outlive a reboot, HostError for a damaged file.
+    Raises Refused where nothing can outlive a reboot, HostError for a damaged file.
     """
     from tapbridge.linux.files import find_text
     from tapbridge.qemu.seed import find_netns_name
@@ -51,7 +47,7 @@ def steps_to_save(
     path = _path(world)
     text = find_text(path)
     names = {*drop, *([add.name] if add is not None else [])}
-    wanted = [tap for tap in followed(load_saved(text, network), state) if tap.name not in names]
+    wanted = [tap for tap in load_saved(text, network) if tap.name not in names]
     wanted += [add] if add is not None else []
     content = dump_saved(text, network, wanted)
     if content == (text if text is not None else dump_saved(None, network, ())):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tapbridge.cli.nets import QUEUES, number_in, typed
 from tapbridge.cli.result import Result
-from tapbridge.model.errors import Exit, UsageError
+from tapbridge.model.errors import Exit, HostError, UsageError
 from tapbridge.model.intent import DropTaps, MakeTap
 from tapbridge.model.state import Scope, State
 from tapbridge.model.values import IfName, parse_found_name, parse_new_name
@@ -69,6 +69,7 @@ def run(args: argparse.Namespace, world: World) -> Result:
 def _add(args: argparse.Namespace, world: World) -> Result:
     from tapbridge.cli.changing import carry_out, foretell
     from tapbridge.cli.keeping import make_folder, steps_back
+    from tapbridge.cli.turn import turn
     from tapbridge.core.taps import delete_taps
 
     if args.saved:
@@ -76,16 +77,18 @@ def _add(args: argparse.Namespace, world: World) -> Result:
     intent = _intent(args, world)
     if args.dry_run or args.script:
         with world.host() as host:
-            plan = _plan_to_add(intent, host.observe(), world)
+            plan = _plan_to_add(args, intent, host.observe(), world)
         undo = None
         if args.script and plan.before.link(intent.name) is None:
-            undo = delete_taps(DropTaps(name=intent.name), plan.after, _uses(plan.after), steps_back(plan))
+            undo = delete_taps(DropTaps(name=intent.name), plan.after, _uses(plan.after, world), steps_back(plan))
         return foretell(plan, world, as_script=args.script, undo=undo)
     tried: list[Finding] = []
-    with turn(world, "tap add", as_json=args.json) as session:
-        plan = _plan_to_add(intent, session.host.observe(), world)
+    with turn(world, "tap add", wait_s=args.wait, as_json=args.json) as session:
+        plan = _plan_to_add(args, intent, session.host.observe(), world)
         make_folder(plan)
-        result = carry_out(plan, session, lambda now: _check(plan, intent, now, tried), lambda _: _told(plan, intent))
+        result = carry_out(
+            plan, session, lambda now: _check(plan, intent, now, tried), lambda _: _told(args, plan, intent)
+        )
     return replace(result, findings=(*result.findings, *tried)) if result.exit is Exit.DONE else result
 
 
@@ -107,15 +110,14 @@ def _intent(args: argparse.Namespace, world: World) -> MakeTap:
         group=find_gid(args.group) if args.group is not None else None,
         bridge=parse_found_name(args.bridge) if args.bridge is not None else None,
         queues=args.queues or 1,
-        saved=bool(args.persist),
     )
 
 
-def _plan_to_add(intent: MakeTap, state: State, world: World) -> Plan:
+def _plan_to_add(args: argparse.Namespace, intent: MakeTap, state: State, world: World) -> Plan:
     from tapbridge.cli.keeping import steps_to_save
     from tapbridge.core.taps import add_tap
 
-    return add_tap(intent, state, steps_to_save(world, state, add=intent if intent.saved else None))
+    return add_tap(intent, state, steps_to_save(world, add=intent) if args.persist else ())
 
 
 def _check(plan: Plan, intent: MakeTap, now: State, tried: list[Finding]) -> Verdict:
@@ -135,14 +137,14 @@ def _check(plan: Plan, intent: MakeTap, now: State, tried: list[Finding]) -> Ver
     return verdict
 
 
-def _told(plan: Plan, intent: MakeTap) -> str:
+def _told(args: argparse.Namespace, plan: Plan, intent: MakeTap) -> str:
     from tapbridge.linux.accounts import group_name, user_name
 
     if not plan.stages:
         return "There is nothing to do."
     who = f"the group {group_name(intent.group)}" if intent.group is not None else user_name(intent.owner or 0)
     where = f"a port of {intent.bridge}" if intent.bridge else "on no bridge"
-    stays = "it comes back after a reboot" if intent.saved else "it lives until the next reboot"
+    stays = "it comes back after a reboot" if args.persist else "it lives until the next reboot"
     queues = f",queues={intent.queues}" if intent.queues > 1 else ""
     return "\n".join(
         [
@@ -155,6 +157,7 @@ def _told(plan: Plan, intent: MakeTap) -> str:
 def _add_saved(args: argparse.Namespace, world: World) -> Result:
     from tapbridge.cli.changing import carry_out, foretell
     from tapbridge.cli.keeping import read_saved
+    from tapbridge.cli.turn import turn
     from tapbridge.core.taps import return_taps
 
     others = [option for option in _OF["add"] if option != "saved" and getattr(args, option) is not None]
@@ -163,7 +166,7 @@ def _add_saved(args: argparse.Namespace, world: World) -> Result:
     if args.dry_run or args.script:
         with world.host() as host:
             return foretell(return_taps(read_saved(world), host.observe()), world, as_script=args.script)
-    with turn(world, "tap add", as_json=args.json) as session:
+    with turn(world, "tap add", wait_s=args.wait, as_json=args.json) as session:
         plan = return_taps(read_saved(world), session.host.observe())
         words = f"back: {', '.join(plan.touched)}" if plan.stages else "There is nothing to do."
         return carry_out(plan, session, lambda _: Verdict(), lambda _: words)
@@ -171,6 +174,7 @@ def _add_saved(args: argparse.Namespace, world: World) -> Result:
 
 def _delete(args: argparse.Namespace, world: World) -> Result:
     from tapbridge.cli.changing import foretell
+    from tapbridge.cli.turn import turn
 
     if sum(map(bool, (args.name is not None, args.dead, args.all))) != 1:
         raise UsageError("tap del takes a name, --dead or --all", hint="tapbridge tap --help", code="usage")
@@ -182,9 +186,9 @@ def _delete(args: argparse.Namespace, world: World) -> Result:
             plan, _, left = _plan_to_delete(args, name, host.observe(), world)
         result = foretell(plan, world, as_script=args.script)
         return replace(result, findings=(*result.findings, *left))
-    with turn(world, "tap del", as_json=args.json) as session:
+    with turn(world, "tap del", wait_s=args.wait, as_json=args.json) as session:
         plan, absent, left = _plan_to_delete(args, name, session.host.observe(), world)
-        result = _carry_out_deletion(plan, absent, session, world)
+        result = _carry_out_deletion(plan, absent, session)
     return replace(result, findings=(*result.findings, *left))
 
 
@@ -197,7 +201,7 @@ def _plan_to_delete(
     from tapbridge.core.taps import delete_taps, find_doomed
     from tapbridge.model.errors import Refused
 
-    uses = _uses(state)
+    uses = _uses(state, world)
     link = state.link(name) if name is not None else None
     if link is not None and link.tap is None:
         raise Refused(
@@ -205,7 +209,7 @@ def _plan_to_delete(
         )
     intent = DropTaps(name=link.name if link is not None else name, force=bool(args.force))
     doomed = [use.name for use in find_doomed(intent, uses)]
-    plan = delete_taps(intent, state, uses, steps_to_save(world, state, drop=[*doomed, *([name] if name else [])]))
+    plan = delete_taps(intent, state, uses, steps_to_save(world, drop=[*doomed, *([name] if name else [])]))
     absent = "There is no tap of ours to delete."
     if name is not None and link is None:
         try:
@@ -216,19 +220,16 @@ def _plan_to_delete(
     return plan, absent, left
 
 
-def _carry_out_deletion(plan: Plan, absent: str, session: Session, world: World) -> Result:
+def _carry_out_deletion(plan: Plan, absent: str, session: Session) -> Result:
     from tapbridge.cli.changing import carry_out
-    from tapbridge.cli.keeping import make_folder, steps_to_save
+    from tapbridge.cli.keeping import make_folder
     from tapbridge.core.taps import verify_gone
 
     def words(_: State) -> str:
         return f"deleted: {', '.join(plan.touched)}" if plan.touched else "forgotten" if plan.stages else absent
 
     make_folder(plan)
-    result = carry_out(plan, session, lambda now: verify_gone(plan.touched, now), words)
-    if result.exit is not Exit.DONE:  # what was to be forgotten lives
-        session.host.perform(steps_to_save(world, session.host.observe(Scope.KERNEL)))
-    return result
+    return carry_out(plan, session, lambda now: verify_gone(plan.touched, now), words)
 
 
 def _left(use: TapUse) -> Finding:
@@ -238,18 +239,23 @@ def _left(use: TapUse) -> Finding:
     return Finding(code="tap-in-use", severity=Severity.INFO, subject=use.name, message=message)
 
 
-def _uses(state: State) -> tuple[TapUse, ...]:
+def _uses(state: State, world: World) -> tuple[TapUse, ...]:
+    from tapbridge.cli.keeping import read_saved
     from tapbridge.core.taps import tap_uses
     from tapbridge.guests.survey import identify
     from tapbridge.linux.accounts import group_name, user_name
 
-    return tap_uses(state, identify(state), user_name, group_name)
+    try:
+        saved = {tap.name for tap in read_saved(world)}
+    except HostError:  # who may not read it, or a damaged file: the verbs that need it will say so
+        saved = None
+    return tap_uses(state, identify(state), user_name, group_name, saved)
 
 
 def _list(args: argparse.Namespace, world: World) -> Result:
     with world.host() as host:
         state = host.observe(Scope.KERNEL)
-    taps = _uses(state)
+    taps = _uses(state, world)
     return Result(document={"taps": [_document(tap) for tap in taps]}, text=_text(taps, world))
 
 

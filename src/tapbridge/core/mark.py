@@ -2,8 +2,7 @@
 
 A bridge: `tapbridge uplink=MAC nic=NAME [kept=MAC]`: whose uplink it carries (by the NIC's permanent address), how the
 NIC was called, and, for a bridge that was there before us, the address that it had: such a bridge is not deleted.
-A tap that waits for a guest: `tapbridge tap queues=N [bridge=NAME] [saved]`: what was asked for and the kernel does not
-remember, and whether it comes back after a reboot.
+A tap that waits for a guest: `tapbridge tap queues=N [bridge=NAME]`: what was asked for and the kernel forgets.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ class TapMark:
 
     queues: int = 1
     bridge: IfName | None = None
-    saved: bool = False
 
 
 def make_mark(nic: Link, kept: Mac | None = None) -> str:
@@ -52,8 +50,7 @@ def read_mark(link: Link) -> Mark | None:
 def make_tap_mark(mark: TapMark) -> str:
     """The alias of a tap that waits for a guest."""
     words = [ALIAS, "tap", f"queues={mark.queues}"]
-    words += [f"bridge={mark.bridge}"] if mark.bridge is not None else []
-    return " ".join(words + (["saved"] if mark.saved else []))
+    return " ".join(words + ([f"bridge={mark.bridge}"] if mark.bridge is not None else []))
 
 
 def read_tap_mark(link: Link) -> TapMark | None:
@@ -65,7 +62,7 @@ def read_tap_mark(link: Link) -> TapMark | None:
     queues, bridge = fields.get("queues", ""), fields.get("bridge")
     if not (queues.isascii() and queues.isdigit() and len(queues) < 8):
         return None
-    return TapMark(queues=int(queues), bridge=IfName(bridge) if bridge else None, saved="saved" in words[2:])
+    return TapMark(queues=int(queues), bridge=IfName(bridge) if bridge else None)
 
 
 def find_marked_uplink(link: Link, ports: tuple[Link, ...]) -> Link | None:

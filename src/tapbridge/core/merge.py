@@ -22,7 +22,7 @@ from tapbridge.model.state import (
     Rule,
     State,
 )
-from tapbridge.model.step import AddRoute, AddRule, PutAddress, PutNeighbour, PutRoute, Step
+from tapbridge.model.step import AddRoute, AddRule, DeleteLink, DeleteTaps, PutAddress, PutNeighbour, PutRoute, Step
 from tapbridge.model.values import IfName, is_link_local
 
 _KERNELS_OWN = (1, 2, 3)  # IFAPROT_KERNEL_LO, _RA, _LL: include/uapi/linux/if_addr.h
@@ -43,7 +43,7 @@ def merge(before: State, after: State, steps: Sequence[Step], now: State, touche
     to go to is `after`.
     """
     root, other = (after, before) if _lost_carrier(before, now, touched) else (before, after)
-    vanished = _vanished(root, now, touched)
+    vanished = _vanished(root, now, touched) - _deleted_taps(root, steps)
     state = _without(root, vanished)
     told = tuple(f"{name} is not there any more" for name in sorted(vanished))
     if _lost_carrier(before, now, touched):
@@ -61,6 +61,13 @@ def _lost_carrier(before: State, now: State, touched: tuple[str, ...]) -> bool:
 def _vanished(root: State, now: State, touched: tuple[str, ...]) -> frozenset[IfName]:
     there = {link.index for link in now.links}
     return frozenset(x.name for x in root.links if x.name in touched and x.index not in there)
+
+
+def _deleted_taps(root: State, steps: Sequence[Step]) -> frozenset[IfName]:
+    """The persistent taps that the change deletes: they can be made again."""
+    deleted = {name for step in steps if isinstance(step, DeleteTaps) for name in step.taps}
+    deleted |= {step.link for step in steps if isinstance(step, DeleteLink)}
+    return frozenset(x.name for x in root.links if x.name in deleted and x.tap is not None and x.tap.persist)
 
 
 def _without(state: State, names: frozenset[IfName]) -> State:

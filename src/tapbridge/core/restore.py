@@ -149,16 +149,17 @@ class _Restore:
             self._draft.do(RenameLink(link=self._called(link).name, to=was.name))
 
     def _make_taps(self) -> None:
-        """A persistent tap that was deleted is made again; as a link of another number it is a pair from now on."""
+        """A persistent tap that was deleted is made again; as a link of another number it is a pair from now on. So is
+        one that an earlier way back has made."""
         there = {link.index for link in self._draft.state.links}
         for was in self._before.links:
             tap = was.tap
             if was.name not in self._touched or was.index in there or tap is None or not tap.persist or not was.mac:
                 continue
-            if self._draft.state.link(was.name) is None:  # else somebody has taken the name
+            if self._draft.state.link(was.name) is None:
                 self._draft.do(AddTap(name=was.name, mac=was.mac, tap=tap, alias=was.alias, altnames=was.altnames))
-                made = self._draft.state.link(was.name)
-                assert made is not None, "it was made just now"
+            made = self._draft.state.link(was.name)
+            if made is not None and (made.kind, made.alias) == (was.kind, was.alias):  # else the name is somebody's
                 self._pairs.append((was, made))
 
     def _put_routes(self, name: IfName) -> None:

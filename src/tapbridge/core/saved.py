@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tapbridge.core.taps import find_intent
 from tapbridge.model.errors import HostError
 from tapbridge.model.intent import MakeTap
 from tapbridge.model.journal import decode_noun, encode_noun
-from tapbridge.model.state import State
 
 FILE: Final = "taps"
 
@@ -31,13 +29,6 @@ def dump_saved(text: str | None, network: str, taps: Sequence[MakeTap]) -> str:
     networks[network] = tuple(sorted(taps, key=lambda tap: tap.name))
     encoded = {name: encode_noun(found) for name, found in networks.items() if found}
     return json.dumps({"schema": 1, "taps": encoded}, indent=1, sort_keys=True) + "\n"
-
-
-def followed(saved: Sequence[MakeTap], state: State) -> tuple[MakeTap, ...]:
-    """What is to come back, by the marks of the taps that live: they are right, also after a crash between the two."""
-    living = [intent for intent in map(find_intent, state.links) if intent is not None]
-    known = {intent.name for intent in living}
-    return (*(tap for tap in saved if tap.name not in known), *(intent for intent in living if intent.saved))
 
 
 def _networks(text: str) -> dict[str, tuple[MakeTap, ...]]:

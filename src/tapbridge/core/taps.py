@@ -1,12 +1,13 @@
 """Taps that wait for guests: made before anybody has them open, deleted when nobody has.
 
 A tap's mark says what was asked for, so nothing about a living tap need be remembered elsewhere. What is to come back
-after a reboot is written down as well (core/saved.py); where the two differ, the mark on the living tap is right.
+after a reboot is written down (core/saved.py). The file is written first: a change that was cut off counts as finished
+when the kernel has all of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from tapbridge.core.attach import PORTS, has_ipv6, join_steps, port_steps
@@ -19,7 +20,7 @@ from tapbridge.model.guest import Guest, TapUse
 from tapbridge.model.intent import DropTaps, MakeTap
 from tapbridge.model.plan import Plan, Reason
 from tapbridge.model.state import ALIAS, Link, State, Tap
-from tapbridge.model.step import AddTap, DeleteLink, DeleteTaps, SetAlias, SetUp, Step
+from tapbridge.model.step import AddTap, DeleteLink, DeleteTaps, SetUp, Step
 from tapbridge.model.values import IfName
 from tapbridge.model.verdict import Finding, Severity, Verdict
 
@@ -31,19 +32,16 @@ def add_tap(intent: MakeTap, state: State, save: Sequence[Step] = ()) -> Plan:
     draft = Draft(state)
     draft.stage(Reason.TAP)
     bridge = _require_bridge(intent.bridge, state) if intent.bridge is not None else None
+    draft.do(*save)
     link = state.link(intent.name)
     if link is None:
         draft.do(*_steps_to_make(intent, bridge, state))
     else:
         _require_same(intent, link)
-        mark = make_tap_mark(_mark(intent))
-        if intent.saved and link.alias != mark:
-            draft.do(SetAlias(link=link.name, alias=mark))
         if link.master is None:
             draft.do(*join_steps(link.name, bridge))
         if not link.up:
             draft.do(SetUp(link=link.name, up=True))
-    draft.do(*save)
     return draft.plan("tap add", (intent.name,))
 
 
@@ -128,14 +126,18 @@ def find_intent(link: Link) -> MakeTap | None:
         group=link.tap.group,
         bridge=mark.bridge,
         queues=mark.queues,
-        saved=mark.saved,
     )
 
 
 def tap_uses(
-    state: State, guests: Iterable[Guest], user: Callable[[int], str], group: Callable[[int], str]
+    state: State,
+    guests: Iterable[Guest],
+    user: Callable[[int], str],
+    group: Callable[[int], str],
+    saved: Collection[str] | None,
 ) -> tuple[TapUse, ...]:
-    """The taps of a state by name; `user` and `group` give names to numbers. Carrier tells of an opener unseen."""
+    """The taps of a state by name; `user` and `group` give names to numbers, `saved` are the names of those that come
+    back, None if nobody knows. Carrier tells of an opener unseen."""
     holders = {nic.link: guest for guest in guests if guest.pid is not None for nic in guest.nics}
     found = []
     for link in state.links:
@@ -149,7 +151,7 @@ def tap_uses(
                 group=None if link.tap.group is None else group(link.tap.group),
                 bridge=link.master if link.master_kind == "bridge" else None,
                 queues=mark.queues if mark is not None else None if link.tap.multi_queue else 1,
-                saved=mark.saved if mark is not None else None,
+                saved=None if saved is None else link.name in saved,
                 in_use=holder is not None or link.carrier,
                 guest=holder.name if holder is not None else None,
                 pid=holder.pid if holder is not None else None,
@@ -183,14 +185,10 @@ def _steps_to_make(intent: MakeTap, bridge: Link | None, state: State) -> tuple[
         name=intent.name,
         mac=lone_tap_mac(intent.name),
         tap=Tap(owner=intent.owner, group=intent.group, persist=True, multi_queue=intent.queues > 1, vnet_hdr=True),
-        alias=make_tap_mark(_mark(intent)),
+        alias=make_tap_mark(TapMark(queues=intent.queues, bridge=intent.bridge)),
         altnames=(_ALTNAME + intent.name,),
     )
     return (made, *port_steps(intent.name, bridge, ipv6=has_ipv6(state)))
-
-
-def _mark(intent: MakeTap) -> TapMark:
-    return TapMark(queues=intent.queues, bridge=intent.bridge, saved=intent.saved)
 
 
 def _find_bridge(name: IfName | None, state: State) -> Link | None:

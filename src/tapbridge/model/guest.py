@@ -69,7 +69,7 @@ class TapUse:
     """A tap: who may open it, where it is attached, and who has it open.
 
     `owner` and `group` are names, or numbers where there is no name. `queues` is None where nobody wrote it down,
-    `saved` (it comes back after a reboot) for a tap that is not ours. `in_use` with no `pid`: by a process that cannot
+    `saved` (it comes back after a reboot) where that cannot be read. `in_use` with no `pid`: by a process that cannot
     be seen.
     """
 

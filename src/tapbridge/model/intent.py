@@ -29,15 +29,13 @@ class Release:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeTap:
-    """Make a tap that outlives its makers. At most one of `owner` and `group` is set. `saved`: it comes back after a
-    reboot; False leaves that as it is."""
+    """Make a tap that outlives its makers. At most one of `owner` and `group` is set."""
 
     name: IfName
     owner: int | None = None
     group: int | None = None
     bridge: IfName | None = None
     queues: int = 1
-    saved: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
