@@ -11,6 +11,7 @@ from tapbridge.cli.proving import NO_PROOF, Proof, ask_before, find_visitor
 from tapbridge.cli.result import Result
 from tapbridge.cli.turn import Session, turn
 from tapbridge.core.adopt import adopt, require_adoption
+from tapbridge.core.attach import with_taps
 from tapbridge.core.choose import find_nic
 from tapbridge.core.guard import guard
 from tapbridge.core.verify import verify, verify_carried
@@ -79,7 +80,7 @@ def _plan(args: Namespace, state: State, names: list[IfName]) -> tuple[Adopt, Pl
     )
     require_adoption(intent, state)  # what cannot be bridged at all is refused before anybody asks who owns it
     final = nic.name if intent.take_name else intent.bridge
-    plan = adopt(intent, state, hand_over(state, nic.name, final, force=args.force))
+    plan = with_taps(adopt(intent, state, hand_over(state, nic.name, final, force=args.force)), final)
     verdict = guard(plan, nic)
     if not verdict.ok:
         raise Refused(
@@ -119,7 +120,7 @@ def _way_back(args: Namespace, intent: Adopt, plan: Plan) -> Plan:
 
     written = {step.path: step.content for step in plan.steps if isinstance(step, WriteFile)}
     owner = hand_over(plan.after, _final(intent), intent.nic, force=args.force, written=written)
-    return release(Release(bridge=_final(intent)), plan.after, owner)
+    return release(Release(bridge=_final(intent), force=True), plan.after, owner)  # taps may have joined it
 
 
 def _final(intent: Adopt) -> IfName:

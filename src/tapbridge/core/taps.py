@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
-from tapbridge.core.attach import PORTS, has_ipv6, join_steps, port_steps
+from tapbridge.core.attach import PORTS, find_bridge_with_room, has_ipv6, join_steps, lost_places, port_steps
 from tapbridge.core.draft import Draft
 from tapbridge.core.macs import lone_tap_mac
 from tapbridge.core.mark import TapMark, make_tap_mark, read_tap_mark
@@ -39,7 +39,7 @@ def add_tap(intent: MakeTap, state: State, save: Sequence[Step] = ()) -> Plan:
     else:
         _require_same(intent, link)
         if link.master is None:
-            draft.do(*join_steps(link.name, bridge))
+            draft.do(*join_steps(link.name, bridge, link.mtu))
         if not link.up:
             draft.do(SetUp(link=link.name, up=True))
     return draft.plan("tap add", (intent.name,))
@@ -56,16 +56,13 @@ def return_taps(saved: Sequence[MakeTap], state: State) -> Plan:
     for intent in saved:
         link = draft.state.link(intent.name)
         if link is None:
-            draft.do(*_steps_to_make(intent, _find_bridge(intent.bridge, draft.state), state))
+            draft.do(*_steps_to_make(intent, find_bridge_with_room(intent.bridge, draft.state), state))
             touched.append(intent.name)
         elif read_tap_mark(link) is None:
             risks.append(_not_ours(link))
-    for link in state.links:
-        mark = read_tap_mark(link)
-        bridge = _find_bridge(mark.bridge, draft.state) if mark is not None and link.master is None else None
-        if bridge is not None:
-            draft.do(*join_steps(link.name, bridge))
-            touched.append(link.name)
+    for link, bridge in lost_places(state):
+        draft.do(*join_steps(link.name, bridge, link.mtu))
+        touched.append(link.name)
     return draft.plan("tap add", tuple(touched), tuple(risks))
 
 
@@ -189,11 +186,6 @@ def _steps_to_make(intent: MakeTap, bridge: Link | None, state: State) -> tuple[
         altnames=(_ALTNAME + intent.name,),
     )
     return (made, *port_steps(intent.name, bridge, ipv6=has_ipv6(state)))
-
-
-def _find_bridge(name: IfName | None, state: State) -> Link | None:
-    link = state.link(name) if name is not None else None
-    return link if link is not None and link.kind == "bridge" and len(state.ports(link.name)) < PORTS else None
 
 
 def _require_bridge(name: IfName, state: State) -> Link:
