@@ -42,9 +42,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--bridge", metavar="BR", help="the bridge whose port it becomes (default: none)")
     number = typed(number_in(range(1, QUEUES + 1), "queues"))
     add.add_argument("--queues", type=number, metavar="N", help="pairs of queues that its guest will open (default 1)")
-    persist = "it comes back after a reboot; without this it lives until the next one"
+    persist = "write it down, so that --saved makes it again after a reboot; without this it lives until the next one"
     add.add_argument("--persist", action="store_const", const=True, help=persist)
-    saved = "instead of NAME: every tap that is to come back, and the place of each that has lost its bridge"
+    saved = "instead of NAME: every tap that is written down, and the place of each that has lost its bridge"
     add.add_argument("--saved", action="store_const", const=True, help=saved)
     delete = parser.add_argument_group("options of del")
     delete.add_argument("--dead", action="store_const", const=True, help="instead of NAME: ours that nobody has open")
@@ -144,7 +144,7 @@ def _told(args: argparse.Namespace, plan: Plan, intent: MakeTap) -> str:
         return "There is nothing to do."
     who = f"the group {group_name(intent.group)}" if intent.group is not None else user_name(intent.owner or 0)
     where = f"a port of {intent.bridge}" if intent.bridge else "on no bridge"
-    stays = "it comes back after a reboot" if args.persist else "it lives until the next reboot"
+    stays = "after a reboot tapbridge tap add --saved makes it again" if args.persist else "it lives until a reboot"
     queues = f",queues={intent.queues}" if intent.queues > 1 else ""
     return "\n".join(
         [
