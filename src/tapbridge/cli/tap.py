@@ -71,6 +71,7 @@ def _add(args: argparse.Namespace, world: World) -> Result:
     from tapbridge.cli.keeping import make_folder, steps_back
     from tapbridge.cli.turn import turn
     from tapbridge.core.taps import delete_taps
+    from tapbridge.linux.tun import require_tun
 
     if args.saved:
         return _add_saved(args, world)
@@ -85,6 +86,7 @@ def _add(args: argparse.Namespace, world: World) -> Result:
     tried: list[Finding] = []
     with turn(world, "tap add", wait_s=args.wait, as_json=args.json) as session:
         plan = _plan_to_add(args, intent, session.host.observe(), world)
+        require_tun()
         make_folder(plan)
         result = carry_out(
             plan, session, lambda now: _check(plan, intent, now, tried), lambda _: _told(args, plan, intent)
@@ -159,6 +161,7 @@ def _add_saved(args: argparse.Namespace, world: World) -> Result:
     from tapbridge.cli.keeping import read_saved
     from tapbridge.cli.turn import turn
     from tapbridge.core.taps import return_taps
+    from tapbridge.linux.tun import require_tun
 
     others = [option for option in _OF["add"] if option != "saved" and getattr(args, option) is not None]
     if args.name is not None or others:
@@ -167,6 +170,7 @@ def _add_saved(args: argparse.Namespace, world: World) -> Result:
         with world.host() as host:
             return foretell(return_taps(read_saved(world), host.observe()), world, as_script=args.script)
     with turn(world, "tap add", wait_s=args.wait, as_json=args.json) as session:
+        require_tun()
         plan = return_taps(read_saved(world), session.host.observe())
         words = f"back: {', '.join(plan.touched)}" if plan.stages else "There is nothing to do."
         return carry_out(plan, session, lambda _: Verdict(), lambda _: words)

@@ -78,6 +78,14 @@ def attach(descriptor: int, name: str, tap: Tap, *, new: bool = False) -> str:
     return answer[:16].rstrip(b"\0").decode()
 
 
+def require_tun() -> None:
+    """Raises Refused where the kernel has no taps, Forbidden for whoever may not open their file."""
+    try:
+        os.close(os.open(TUN, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        raise _explained(error, made=False) from None
+
+
 @contextmanager
 def new_tap(name: str, mac: Mac, tap: Tap) -> Iterator[None]:
     """A new tap with its address and its user, which is made persistent at the end of the block, or is gone where the

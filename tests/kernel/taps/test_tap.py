@@ -15,6 +15,7 @@ from kit.holders import HOLDER, Processes, attach
 from kit.netns import named_netns
 from tapbridge.cli.main import main
 from tapbridge.core.compare import differences
+from tapbridge.linux import tun
 from tapbridge.linux.host import LinuxHost
 from tapbridge.model.state import Link, State, Tap
 from tapbridge.model.values import IfName
@@ -212,6 +213,16 @@ def test_a_plan_is_shown_and_the_script_does_the_same(capsys: pytest.CaptureFixt
     assert observed() == before
     assert main(words) == 0
     assert differences(by_script, observed(), ("t0", "br0")) == ()
+
+
+@pytest.mark.usefixtures("processes")
+def test_a_kernel_without_taps_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tun, "TUN", str(tmp_path / "tun"))
+    for words in (("add", "t0"), ("add", "--saved")):
+        code, document = told(capsys, *words)
+        assert (code, codes(document)) == (3, ["no-tun"])
 
 
 def test_a_saved_tap_comes_back_and_joins_its_bridge_when_that_is_made(
