@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tapbridge.core.adopt import HandOver
 from tapbridge.core.draft import Draft
-from tapbridge.core.mark import Mark, find_marked_uplink, read_mark
+from tapbridge.core.mark import Mark, find_marked_uplink, read_mark, read_tap_mark
 from tapbridge.core.refuse import find_link
 from tapbridge.core.transfer import Transfer, loosen_rp_filter
 from tapbridge.model.errors import Refused
@@ -133,8 +133,8 @@ def _require_guests_gone(intent: Release, bridge: Link, uplink: Link, ports: tup
             subject=bridge.name,
         )
     guests = tuple(port for port in others if port.kind in ("tap", "tun"))
-    if guests and not intent.force:
-        names = ", ".join(guest.name for guest in guests)
+    if any(not _waits(guest) for guest in guests) and not intent.force:
+        names = ", ".join(guest.name for guest in guests if not _waits(guest))
         raise Refused(
             f"guests are attached to {bridge.name} ({names}) and would lose their network",
             hint="stop them first (tapbridge ps names them), or leave them without a network: tapbridge down --force",
@@ -142,6 +142,11 @@ def _require_guests_gone(intent: Release, bridge: Link, uplink: Link, ports: tup
             subject=bridge.name,
         )
     return guests
+
+
+def _waits(port: Link) -> bool:
+    """Whether a tap has no guest: `up` gives it its place back."""
+    return read_tap_mark(port) is not None and not port.carrier
 
 
 def _is_keeper(port: Link) -> bool:
@@ -168,4 +173,5 @@ def _left_alone(guests: tuple[Link, ...]) -> tuple[Finding, ...]:
             fix=f"ip link set {guest.name} master BRIDGE",
         )
         for guest in guests
+        if not _waits(guest)
     )

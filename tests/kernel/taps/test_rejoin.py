@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kit.command import run
+from kit.holders import Processes
 from kit.lan import host_on_lan
 from tapbridge.cli.main import main
 from tapbridge.core.compare import differences
@@ -31,7 +32,7 @@ def test_up_gives_a_tap_its_place_back(take_name: bool, capsys: pytest.CaptureFi
         assert main(up) == 0
         assert main(["tap", "add", "t0", "--bridge", bridge, "--quiet"]) == 0
         assert main(["tap", "add", "t1", "--quiet"]) == 0
-        assert main(["down", "--force", "--quiet", "--yes"]) == 0
+        assert main(["down", "--quiet"]) == 0
         assert (master("t0"), master("t1")) == (None, None)
         run("ip", "link", "set", "t0", "mtu", "1400")
         before = observed()
@@ -45,3 +46,18 @@ def test_up_gives_a_tap_its_place_back(take_name: bool, capsys: pytest.CaptureFi
         assert main(["down", "--quiet"]) == 0
         run("ip", "link", "set", "t0", "mtu", "1400")
         assert differences(before, observed(), ("t0", "t1", "eth0")) == ()
+
+
+def test_down_is_refused_while_a_guest_has_the_tap() -> None:
+    holder = Processes()
+    with host_on_lan():
+        assert main(["up", "--quiet"]) == 0
+        assert main(["tap", "add", "t0", "--bridge", "br0", "--quiet"]) == 0
+        holder.hold("t0")
+        try:
+            assert main(["down", "--quiet"]) == 3
+            assert master("t0") == "br0"
+        finally:
+            holder.end()
+        assert main(["down", "--quiet"]) == 0
+        assert master("t0") is None
