@@ -32,8 +32,11 @@ _EXAMPLE = "tapbridge run --name web -- qemu-system-x86_64 -m 512 disk.img"
 
 def options(parser: ArgumentParser) -> None:
     """The options of `run`."""
+    from tapbridge.cli.turn import wait_option
+
     parser.usage = "tapbridge run [--name NAME] [--net NET [NIC OPTIONS]]… -- qemu-system-… ARGS"
     nic_options(parser)
+    wait_option(parser)
 
 
 def run(args: Namespace, world: World) -> Result:
