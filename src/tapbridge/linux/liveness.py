@@ -23,12 +23,11 @@ from tapbridge.linux.decode_addresses import FAMILIES, NEIGHBOUR, decode_neighbo
 from tapbridge.linux.encode import encode_step
 from tapbridge.model.errors import HostError
 from tapbridge.model.state import Neighbour
-from tapbridge.model.step import DeleteNeighbour, PutNeighbour
+from tapbridge.model.step import PutNeighbour
 from tapbridge.model.values import Family, IfName
 
 _INDEX: Final = struct.Struct("=i")  # of struct ndmsg
 _AF: Final = {family: number for number, family in FAMILIES.items()}
-_UNASKED: Final = uapi.NUD_STALE | uapi.NUD_FAILED
 
 
 def answers(neighbour: Neighbour, limit_s: float = 1.0) -> bool:
@@ -48,7 +47,8 @@ def answers(neighbour: Neighbour, limit_s: float = 1.0) -> bool:
 
 
 class Inquiry:
-    """Neighbours on one link that the kernel is told to ask. `socket` is readable when it has something to tell.
+    """Neighbours on one link, with the number `index`, that the kernel is told to ask. `socket` is readable when it has
+    something to tell.
 
     Two sockets, for an answer may come before the kernel has acknowledged the order to ask. Raises HostError.
     """
@@ -56,8 +56,9 @@ class Inquiry:
     def __init__(self, link: IfName) -> None:
         self._link = link
         self._asked: set[str] = set()
+        self._forgotten: dict[str, Neighbour] = {}
         try:
-            self._index = socket.if_nametoindex(link)
+            self.index = socket.if_nametoindex(link)
             self._news = Channel(groups=uapi.RTMGRP_NEIGH)
             self._channel = Channel()
         except OSError as error:
@@ -71,9 +72,9 @@ class Inquiry:
 
     def find(self, family: Family, ip: str) -> Neighbour | None:
         """What the kernel knows of a neighbour."""
-        key = NEIGHBOUR.pack(_AF[family], self._index, 0, 0, 0) + pack_ip(uapi.NDA_DST, ip)
+        key = NEIGHBOUR.pack(_AF[family], self.index, 0, 0, 0) + pack_ip(uapi.NDA_DST, ip)
         try:
-            found = decode_neighbours([self._channel.ask(uapi.RTM_GETNEIGH, key)], {self._index: self._link})
+            found = decode_neighbours([self._channel.ask(uapi.RTM_GETNEIGH, key)], {self.index: self._link})
         except (OSError, Malformed) as error:
             if isinstance(error, OSError) and error.errno == errno.ENOENT:
                 return None
@@ -81,18 +82,23 @@ class Inquiry:
         return found[0] if found else None
 
     def ask(self, entry: Neighbour, *, anew: bool = False) -> None:
-        """Ask whoever has the entry's MAC whether it is still there; without a MAC, or `anew`, ask all who has the IP.
+        """Ask whoever has the entry's MAC whether it is still there; without a MAC, or `anew`, all who may have the IP.
 
-        `anew` deletes a MAC that is known; what is sent until it is known again waits in the kernel.
+        `anew` makes the kernel forget a MAC, not by RTM_DELNEIGH: a packet that finds the entry as it dies is lost.
+        Where the answer to that did not come, what waits is let go to the old MAC before all are asked once more.
         """
-        used = replace(entry, mac=None, state=0, flags=uapi.NTF_USE, protocol=0)
-        steps: tuple[DeleteNeighbour | PutNeighbour, ...] = (PutNeighbour(neighbour=used),)
-        if entry.mac is not None and anew:
-            steps = (DeleteNeighbour(neighbour=entry), *steps)
+        forgotten = replace(entry, mac=None, state=uapi.NUD_FAILED, flags=0, protocol=0)
+        used = replace(forgotten, state=0, flags=uapi.NTF_USE)
+        puts: tuple[Neighbour, ...] = (used,)
+        if entry.mac is not None and not anew:
+            puts = (replace(entry, state=uapi.NUD_PROBE),)
         elif entry.mac is not None:
-            steps = (PutNeighbour(neighbour=replace(entry, state=uapi.NUD_PROBE)),)
+            self._forgotten[entry.ip] = entry
+            puts = (forgotten, used)
+        elif entry.ip in self._forgotten:
+            puts = (replace(self._forgotten[entry.ip], state=uapi.NUD_STALE), forgotten, used)
         self._asked.add(entry.ip)
-        requests = [request for step in steps for request in encode_step(step, lambda _: self._index)]
+        requests = [request for put in puts for request in encode_step(PutNeighbour(neighbour=put), self._index_of)]
         try:
             refusals = [refusal for refusal in self._channel.carry_out(requests) if refusal is not None]
         except OSError as error:
@@ -101,18 +107,19 @@ class Inquiry:
             raise _unaskable(entry.ip, refusals[0])
 
     def hear(self) -> list[Neighbour]:
-        """Who has answered, as the kernel tells by now. Who was heard of without an answer is asked again."""
+        """Who has answered, as the kernel tells by now."""
         try:
             told = [body for kind, _, _, body in decode_messages(self._news.receive()) if kind == uapi.RTM_NEWNEIGH]
-            told = [body for body in told if _INDEX.unpack_from(body, 4)[0] == self._index]
-            found = decode_neighbours(told, {self._index: self._link})
+            told = [body for body in told if _INDEX.unpack_from(body, 4)[0] == self.index]
+            found = decode_neighbours(told, {self.index: self._link})
         except (OSError, Malformed) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOBUFS:
+                return []  # more news than the queue holds; whoever is asked again answers again
             raise _unaskable(self._link, error) from None
-        heard = [one for one in found if one.ip in self._asked]
-        for one in heard:
-            if one.state & _UNASKED:
-                self.ask(one)
-        return [one for one in heard if one.state & uapi.NUD_REACHABLE]
+        return [one for one in found if one.ip in self._asked and one.state & uapi.NUD_REACHABLE]
+
+    def _index_of(self, _: str) -> int:
+        return self.index
 
 
 def _unaskable(whom: str, error: Exception) -> HostError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import select
-import socket
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -18,24 +17,27 @@ from tapbridge.model.values import IfName
 if TYPE_CHECKING:  # where gateways alone are asked, nothing is called
     from tapbridge.linux.calls import Connection, Datagrams
 
-_ROUNDS: Final = 2
+_FIRST_ROUND_S: Final = 0.1
 _DNS_PORT: Final = 53
 
 
 def probe(targets: Sequence[Target], link: IfName, *, anew: bool, limit_s: float) -> tuple[Answer, ...]:
     """Ask all targets and return as soon as all have answered, or at the limit. The answers have the targets' order.
 
-    Gateways are asked on `link`, and `anew` makes the kernel forget their MACs first. An entry that somebody
-    configured is not touched: an echo request and a TCP connection stand in for it. Who has not answered at half time
-    is asked once more; what the kernel sends for ARP, ND and TCP it repeats after 1 s. Raises HostError where there is
-    no such link.
+    Gateways are asked on `link`, and `anew` makes the kernel forget their MACs. An entry that somebody configured is
+    not touched: an echo request and a TCP connection stand in for it. Who has not answered after 0.1 s is asked once
+    more, and again after twice that time, and so on. Raises HostError where there is no such link.
     """
-    began = time.monotonic()
+    now = time.monotonic()
+    end = now + limit_s
+    round_s = _FIRST_ROUND_S
     asking = _Asking(targets, link)
     try:
-        for number in range(_ROUNDS):
-            asking.ask(anew=anew and number == 0)
-            asking.hear(began + limit_s * (number + 1) / _ROUNDS)
+        while asking.waiting and now < end:
+            asking.ask(anew=anew)
+            asking.hear(min(now + round_s, end))
+            round_s *= 2
+            now = time.monotonic()
     finally:
         asking.close()
     return tuple(asking.answer(target, limit_s) for target in targets)
@@ -48,10 +50,10 @@ class _Asking:
         self._link = link
         self._inquiry = Inquiry(link)
         self._calls: list[Connection | Datagrams] = []
-        self._waiting = list(dict.fromkeys(targets))
+        self.waiting = list(dict.fromkeys(targets))
         self._answers: dict[Target, str] = {}
         self._failures: dict[Target, str] = {}
-        for target in self._waiting:
+        for target in self.waiting:
             if target.kind != "gateway":
                 self._call(target)
 
@@ -63,11 +65,11 @@ class _Asking:
     def ask(self, *, anew: bool) -> None:
         """Ask whoever has not answered yet."""
         called = {call.target for call in self._calls}
-        for target in self._waiting:
+        for target in self.waiting:
             if target not in called:
                 self._ask_gateway(target, anew=anew)
         for call in self._calls:
-            if call.target in self._waiting:
+            if call.target in self.waiting:
                 call.ask()
                 self._failures[call.target] = call.failure
 
@@ -78,7 +80,7 @@ class _Asking:
         calls = {call.fileno(): call for call in self._calls if call.events}
         for number, call in calls.items():
             poll.register(number, call.events)
-        while self._waiting and (left := deadline - time.monotonic()) > 0:
+        while self.waiting and (left := deadline - time.monotonic()) > 0:
             for number, _ in poll.poll(left * 1000):
                 if number in calls:
                     self._hear_call(calls[number])
@@ -111,7 +113,7 @@ class _Asking:
     def _call(self, target: Target) -> None:
         from tapbridge.linux.calls import Connection, Echo, Query
 
-        index = socket.if_nametoindex(self._link)
+        index = self._inquiry.index
         if target.kind == "gateway":
             self._calls += [Echo(target, index), Connection(target, index, port=_DNS_PORT)]
         elif target.kind == "dns" and target.port == _DNS_PORT:  # any other port is one for TLS
@@ -127,6 +129,6 @@ class _Asking:
             self._failures[call.target] = call.failure
 
     def _answered(self, target: Target, words: str) -> None:
-        if target in self._waiting:
-            self._waiting.remove(target)
+        if target in self.waiting:
+            self.waiting.remove(target)
             self._answers[target] = words
