@@ -53,7 +53,9 @@ def test_it_is_before_the_network_and_behind_the_journal_s_file_system(installed
 
 
 def test_it_runs_before_the_network_when_something_is_left(installed: Container) -> None:
-    installed.run("mkdir -p /var/lib/tapbridge; touch /var/lib/tapbridge/left; systemctl enable systemd-networkd")
+    installed.run(
+        "mkdir -p /var/lib/tapbridge; touch /var/lib/tapbridge/journal-left; systemctl enable systemd-networkd"
+    )
     installed.reboot()
     ran = installed.show(UNIT, "ConditionResult", "ExecMainStartTimestampMonotonic", "ExecMainExitTimestampMonotonic")
     networkd = installed.show("systemd-networkd", "ActiveState", "ExecMainStartTimestampMonotonic")

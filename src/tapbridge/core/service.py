@@ -33,7 +33,7 @@ _SYSTEMD: Final = """\
 Description=Take back network changes that a crash has left in files
 DefaultDependencies=no
 RequiresMountsFor={state} {python}
-ConditionDirectoryNotEmpty={state}
+ConditionPathExistsGlob={state}/journal-*
 After=systemd-remount-fs.service
 Wants=network-pre.target
 Before={later}
@@ -76,7 +76,7 @@ _SYSV: Final = """\
 
 case "$1" in
 start | restart | force-reload)
-    [ -n "$(ls -A {state} 2>/dev/null)" ] || exit 0
+    ls {state}/journal-* >/dev/null 2>&1 || exit 0
     exec timeout -k 5 {limit} {python} -I -m tapbridge recover --boot
     ;;
 stop | status) ;;

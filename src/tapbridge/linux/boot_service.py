@@ -20,7 +20,7 @@ def find_init(root: Path) -> Init | None:
     live = root == Path("/") and os.path.isdir("/run/systemd/system")
     if live or _target(root / "sbin/init").rpartition("/")[2] == "systemd":
         return "systemd"
-    return "sysv" if (root / "usr/sbin/update-rc.d").exists() and (root / "etc/init.d/rcS").exists() else None
+    return "sysv" if (root / "usr/sbin/update-rc.d").exists() and os.path.lexists(root / "sbin/init") else None
 
 
 def find_piece(root: Path, piece: Piece) -> Piece | None:

@@ -28,7 +28,7 @@ def roots(tmp_path: Path) -> dict[str, Path]:
     for root in found.values():
         (root / "sbin").mkdir(parents=True)
     (found["systemd"] / "sbin/init").symlink_to("/lib/systemd/systemd")
-    for path in ("sbin/init", "usr/sbin/update-rc.d", "etc/init.d/rcS"):
+    for path in ("sbin/init", "usr/sbin/update-rc.d"):
         (found["sysv"] / path).parent.mkdir(parents=True, exist_ok=True)
         (found["sysv"] / path).touch()
     return found
