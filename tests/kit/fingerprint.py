@@ -1,0 +1,158 @@
+"""The whole of a host as independent tools show it: ip, bridge, nft, /proc/sys, and the files below its folders.
+
+It is the oracle of the fault suite, so nothing of the product reads it. Left out, and named here alone, because the
+kernel or the world decides it: link numbers; timers of bridges and ports, counters and handles of nft; what remains of
+a lifetime (that it ends is compared); learnt neighbours and learnt forwarding entries; the metric and the expiry of
+routes by router advertisement, since a copy waits behind the kernel's own; whether an IPv6 address came by one
+(mngtmpaddr and its IFA_PROTO are compared); of a lease file all but which address each link holds; PIDs, and what is
+in a PID file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from kit.command import run
+from kit.stage import Stage, processes_in
+
+Fingerprint = dict[str, tuple[str, ...]]
+"""What there is, by kind; each item a line."""
+
+_PASSING: Final = re.compile(r"^(if)?index$|^link_index$|_timer$|^handle$|^expires$|^cache$|^used$|^updated$")
+_LIFETIMES: Final = ("valid_life_time", "preferred_life_time")
+_FOREVER: Final = 4294967295
+_LEASE: Final = re.compile(r"lease\s*\{(.*?)\n\}", re.DOTALL)
+_SWITCHES: Final = ("ipv4/conf", "ipv6/conf")
+_ALONE: Final = ("ipv4/ip_forward", "bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables")
+
+
+def fingerprint(stage: Stage) -> Fingerprint:
+    """The host of this thread."""
+    links, routes, rules4, neighbours, proxies = _documents(
+        "ip", "addr show\nroute show table all\nrule show\nneigh show nud permanent\nneigh show proxy"
+    )
+    (rules6,) = _documents("ip", "-6", "rule show")
+    ports, forwarding = _documents("bridge", "link show\nfdb show")
+    return {
+        "link": _lines({k: v for k, v in link.items() if k != "addr_info"} for link in links),
+        "address": _addresses(links),
+        "route": _lines(_route(route) for route in routes),
+        "rule": _lines([*rules4, *rules6]),
+        "neighbour": _lines([*neighbours, *proxies]),
+        "port": _lines(ports),
+        "forwarding": _lines(entry for entry in forwarding if entry.get("state") in ("permanent", "static")),
+        "nft": _lines(_rules()),
+        "switch": tuple(sorted(_switches())),
+        "file": tuple(sorted(_files(stage.folder))),
+        "process": tuple(sorted(" ".join(words) for _, words in processes_in(stage.host) if words)),
+    }
+
+
+def differing(wanted: Fingerprint, found: Fingerprint) -> tuple[str, ...]:
+    """What one has and the other has not. Empty: the same host."""
+    told = []
+    for kind, items in wanted.items():
+        missing = [item for item in items if item not in found[kind]]
+        unexpected = [item for item in found[kind] if item not in items]
+        if kind in ("link", "port"):
+            told += _changed(kind, missing, unexpected)
+        told += [f"missing {kind}: {item}" for item in missing]
+        told += [f"unexpected {kind}: {item}" for item in unexpected]
+    return tuple(told)
+
+
+def _changed(kind: str, missing: list[str], unexpected: list[str]) -> Iterator[str]:
+    """What has another value now, of links that are in both; they are taken from the two lists."""
+    there = {json.loads(item)["ifname"]: item for item in unexpected}
+    for item in missing.copy():
+        was = json.loads(item)
+        if was["ifname"] in there:
+            now = json.loads(there[was["ifname"]])
+            missing.remove(item)
+            unexpected.remove(there[was["ifname"]])
+            keys = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))
+            values = (f"{key}: {was.get(key)} -> {now.get(key)}" for key in keys)
+            yield f"changed {kind} {was['ifname']}: {', '.join(values)}"
+
+
+def _documents(program: str, *words: str) -> list[Any]:
+    """What a program of iproute2 answers to a batch, one JSON document for each line."""
+    *options, script = words
+    text = run(program, *options, "-d", "-j", "-batch", "-", stdin=script).stdout
+    decoder, documents, at = json.JSONDecoder(), [], 0
+    for _ in script.splitlines():
+        while text[at : at + 1].isspace():
+            at += 1
+        document, at = decoder.raw_decode(text, at) if text[at:] else ([], at)
+        documents.append([item for item in document if item])
+    return documents
+
+
+def _lines(items: Any) -> tuple[str, ...]:
+    return tuple(sorted({json.dumps(_lasting(item), sort_keys=True) for item in items}))
+
+
+def _lasting(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _lasting(item) for key, item in value.items() if not _PASSING.search(key)}
+    return [_lasting(item) for item in value] if isinstance(value, list) else value
+
+
+def _addresses(links: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The addresses by link; those of IPv4 with their place, which says who is whose secondary."""
+    told = []
+    for link in links:
+        place = 0
+        for address in link["addr_info"]:
+            shown = {k: v for k, v in address.items() if k not in ("dynamic", *_LIFETIMES)}
+            shown["ends"] = [address[key] != _FOREVER for key in _LIFETIMES]
+            if address["family"] == "inet":
+                place += 1
+                shown["place"] = place
+            told.append({"link": link["ifname"], **shown})
+    return _lines(told)
+
+
+def _route(route: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in route.items() if k != "metric"} if route.get("protocol") == "ra" else route
+
+
+def _rules() -> list[Any]:
+    listed = json.loads(run("nft", "-j", "-s", "list", "ruleset").stdout)["nftables"]
+    return [{"place": n, **item} for n, item in enumerate(listed) if "metainfo" not in item]
+
+
+def _switches() -> Iterator[str]:
+    net = Path("/proc/sys/net")
+    for path in (*(file for stack in _SWITCHES for file in (net / stack).glob("*/*")), *(net / key for key in _ALONE)):
+        try:
+            yield f"{path.relative_to(net)} = {path.read_text().strip()}"
+        except OSError:
+            continue  # stable_secret has no value, some are write-only
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for where in ("run", "state", "leases"):
+        for path in (folder / where).rglob("*"):
+            there = path.lstat()
+            content = "" if stat.S_ISDIR(there.st_mode) else _content(path)
+            yield f"{path.relative_to(folder)} {there.st_mode:o} {there.st_uid}:{there.st_gid} {content}"
+
+
+def _content(path: Path) -> str:
+    if path.suffix == ".pid":
+        return "a PID"
+    if path.is_symlink():
+        return os.readlink(path)
+    if path.suffix == ".leases":
+        blocks = _LEASE.findall(path.read_text())
+        held = {tuple(re.findall(r'interface "(\S+)"|fixed-address (\S+);', block)) for block in blocks}
+        return str(sorted(held))
+    return hashlib.sha256(path.read_bytes()).hexdigest()

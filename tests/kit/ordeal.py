@@ -1,0 +1,203 @@
+"""One scene that goes through fault after fault: what each did to the host, told as complaints. None: it held.
+
+A scene is built once and used again, for a host that recovered is the host of before or of after; where it is neither,
+that is a complaint, and the scene is built anew.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from kit import injection
+from kit.fingerprint import Fingerprint, differing, fingerprint
+from kit.injection import Call, Ended
+from kit.lan import batch
+from kit.reach import Reach, reach_of
+from kit.scenes import SCENES, Scene
+from kit.stage import TAPBRIDGE, Stage, standing
+
+RECOVER: Final = ("down", "no-such-bridge")
+"""What mends and does nothing else: refused, because there is no such bridge, but mended first."""
+RECOVERED: Final = (0, 3)
+STUCK: Final = 4
+_SETTLING_S: Final = 0.5
+_PATIENCE_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verb:
+    """A command that changes something, and where the host is when it is given."""
+
+    name: str
+    words: Callable[[Scene], tuple[str, ...]]
+    start: Literal["free", "bridged"]
+
+
+VERBS: Final = {
+    verb.name: verb
+    for verb in (
+        Verb(name="up", words=lambda scene: scene.up, start="free"),
+        Verb(name="down", words=lambda scene: scene.down, start="bridged"),
+        Verb(name="run", words=lambda _: ("run", "--name", "web", "--", "qemu-system-x86_64"), start="bridged"),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """What a verb does undisturbed: the host before and after it, and its system calls."""
+
+    before: Fingerprint
+    after: Fingerprint
+    calls: tuple[Call, ...]
+
+    @property
+    def alone(self) -> bool:
+        """Whether the program starts no other."""
+        return not any(call.role == "starts" for call in self.calls)
+
+    def strangeness(self, found: Fingerprint) -> tuple[str, ...]:
+        """How a host differs from the nearer of before and after. Empty: it is one of them."""
+        return min((differing(end, found) for end in (self.before, self.after)), key=len)
+
+
+@dataclass(slots=True)
+class Ordeal:
+    """A scene under faults. It is entered by `ordeal_of`."""
+
+    scene: Scene
+    folder: Path
+    stack: ExitStack = field(default_factory=ExitStack)
+    stage: Stage = field(init=False)
+    reach: Reach = field(init=False)
+    ends: dict[str, Fingerprint] = field(init=False, default_factory=dict)
+
+    def build(self) -> None:
+        """Build the scene, or build it anew."""
+        self.stack.close()
+        shutil.rmtree(self.folder, ignore_errors=True)  # the same paths again, for they are in argument vectors
+        self.stage = self.stack.enter_context(standing(self.scene, self.folder))
+        self.reach = self.stack.enter_context(reach_of(self.stage))
+        self.ends = {"free": self._at_rest()}
+        assert self.reach.unanswered() == ()
+        self._up()
+        self.ends["bridged"] = self._at_rest()
+
+    def rehearse(self, verb: Verb) -> Rehearsal:
+        """Give the command undisturbed."""
+        self.get_ready(verb)
+        calls = injection.calls_of(self.command(verb), self.stage.environment, self.folder)
+        return Rehearsal(before=self.ends[verb.start], after=self._at_rest(), calls=tuple(calls))
+
+    def rehearse_recovery(self, verb: Verb, rehearsal: Rehearsal, call: Call) -> list[Call]:
+        """The system calls of the recovery from a kill at this call."""
+        self.get_ready(verb)
+        self.kill(call, self.command(verb), alone=rehearsal.alone)
+        return injection.calls_of([*TAPBRIDGE, *RECOVER], self.stage.environment, self.folder)
+
+    def get_ready(self, verb: Verb) -> None:
+        """Bring the host to where the verb starts. Raises Spoilt."""
+        wanted = self.ends[verb.start]
+        if not differing(wanted, fingerprint(self.stage)):
+            return
+        done = self.stage.tapbridge(*self.scene.down)
+        if verb.start == "bridged":
+            self._up()
+        if told := self._differing_at_last(lambda found: differing(wanted, found)):
+            raise Spoilt((*told, done.stderr))
+
+    def kill(self, call: Call, words: Sequence[str], *, alone: bool) -> Ended:
+        """Run a command and kill it before this call."""
+        return injection.kill(call, words, self.stage.environment, self.folder, alone=alone)
+
+    def command(self, verb: Verb) -> list[str]:
+        """A verb as it is typed."""
+        return [*TAPBRIDGE, *verb.words(self.scene)]
+
+    def attempt(self, trial: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+        """What a trial complains of. After a complaint the scene is built anew."""
+        try:
+            told = trial()
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            told = (f"{type(error).__name__}: {error}",)
+        if told:
+            self.build()
+        return told
+
+    def killed(self, verb: Verb, rehearsal: Rehearsal, call: Call, *, again: Call | None = None) -> tuple[str, ...]:
+        """Kill the verb before this call, and the recovery before that one; ask at each rest; recover; compare."""
+        self.get_ready(verb)
+        ended = self.kill(call, self.command(verb), alone=rehearsal.alone)
+        told = [f"cut off after the kill: {who}" for who in self.reach.unanswered()]
+        if again is not None:
+            self.kill(again, [*TAPBRIDGE, *RECOVER], alone=not self.scene.leased)
+            told += [f"cut off after the second kill: {who}" for who in self.reach.unanswered()]
+        told += self._recovered(rehearsal)
+        if not ended.reached:
+            told += [f"not killed, exit {ended.code}: {ended.output}"] if ended.code else []
+        return tuple(told)
+
+    def failed(self, verb: Verb, rehearsal: Rehearsal, call: Call, fault: str) -> tuple[str, ...]:
+        """Let this call fail. Exit 0 must mean after; 4 may be anything that a recovery mends; all others, before."""
+        self.get_ready(verb)
+        words, environment = self.command(verb), self.stage.environment
+        ended = injection.fail(call, fault, words, environment, self.folder, alone=rehearsal.alone)
+        told = [f"cut off: {who}" for who in self.reach.unanswered()]
+        if ended.code == STUCK:
+            return (*told, *self._recovered(rehearsal))
+        wanted = rehearsal.before if ended.code else rehearsal.after
+        lies = self._differing_at_last(lambda found: differing(wanted, found))
+        if lies:
+            told += [f"exit {ended.code}, but {lie}" for lie in (*lies, ended.output)]
+            told += self._recovered(rehearsal)
+        return tuple(told)
+
+    def _recovered(self, rehearsal: Rehearsal) -> tuple[str, ...]:
+        done = self.stage.tapbridge(*RECOVER)
+        left = self._differing_at_last(rehearsal.strangeness)
+        said = () if done.returncode in RECOVERED else (f"recover: exit {done.returncode}: {done.stderr}",)
+        return (*said, *left)
+
+    def _differing_at_last(self, differences: Callable[[Fingerprint], tuple[str, ...]]) -> tuple[str, ...]:
+        """Wait a while until there are none; else the last ones."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while (told := differences(fingerprint(self.stage))) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return told
+
+    def _up(self) -> None:
+        done = self.stage.tapbridge(*self.scene.up)
+        assert done.returncode == 0, done.stderr
+        batch(self.scene.ports)
+
+    def _at_rest(self) -> Fingerprint:
+        """The host once nothing of it changes any more by itself."""
+        since, last = time.monotonic(), fingerprint(self.stage)
+        while time.monotonic() - since < _SETTLING_S:
+            time.sleep(0.05)
+            now = fingerprint(self.stage)
+            if differing(last, now) or any("tentative" in address for address in now["address"]):
+                since, last = time.monotonic(), now
+        return last
+
+
+class Spoilt(AssertionError):
+    """The host cannot be brought back to where a verb starts."""
+
+
+@contextmanager
+def ordeal_of(name: str, folder: Path) -> Iterator[Ordeal]:
+    """Build a scene for faults."""
+    found = Ordeal(SCENES[name], folder)
+    try:
+        found.build()
+        yield found
+    finally:
+        found.stack.close()
