@@ -1,11 +1,12 @@
 """The whole of a host as independent tools show it: ip, bridge, nft, /proc/sys, and the files below its folders.
 
 It is the oracle of the fault suite, so nothing of the product reads it. Left out, and named here alone, because the
-kernel or the world decides it: link numbers; timers of bridges and ports, counters and handles of nft; what remains of
+kernel or the world decides it: the numbers of links and of
+ports; timers of bridges and ports, counters and handles of nft; what remains of
 a lifetime (that it ends is compared); learnt neighbours and learnt forwarding entries; the metric and the expiry of
 routes by router advertisement, since a copy waits behind the kernel's own; whether an IPv6 address came by one
-(mngtmpaddr and its IFA_PROTO are compared); of a lease file all but which address each link holds; PIDs, and what is
-in a PID file.
+(mngtmpaddr and its IFA_PROTO are compared); of a lease file all but which address each link holds; PIDs, the number of
+the namespace, and what is in a PID file, a lock file or a journal that is there.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +27,9 @@ from kit.stage import Stage, processes_in
 Fingerprint = dict[str, tuple[str, ...]]
 """What there is, by kind; each item a line."""
 
-_PASSING: Final = re.compile(r"^(if)?index$|^link_index$|_timer$|^handle$|^expires$|^cache$|^used$|^updated$")
+_PASSING: Final = re.compile(
+    r"^(if)?index$|^link_index$|_timer$|^(no|id|designated_port)$|^handle$|^expires$|^cache$|^used$|^updated$"
+)
 _LIFETIMES: Final = ("valid_life_time", "preferred_life_time")
 _FOREVER: Final = 4294967295
 _LEASE: Final = re.compile(r"lease\s*\{(.*?)\n\}", re.DOTALL)
@@ -51,13 +55,13 @@ def fingerprint(stage: Stage) -> Fingerprint:
         "nft": _lines(_rules()),
         "switch": tuple(sorted(_switches())),
         "file": tuple(sorted(_files(stage.folder))),
-        "process": tuple(sorted(" ".join(words) for _, words in processes_in(stage.host) if words)),
+        "process": _processes(stage),
     }
 
 
 def differing(wanted: Fingerprint, found: Fingerprint) -> tuple[str, ...]:
     """What one has and the other has not. Empty: the same host."""
-    told = []
+    told: list[str] = []
     for kind, items in wanted.items():
         missing = [item for item in items if item not in found[kind]]
         unexpected = [item for item in found[kind] if item not in items]
@@ -72,14 +76,21 @@ def _changed(kind: str, missing: list[str], unexpected: list[str]) -> Iterator[s
     """What has another value now, of links that are in both; they are taken from the two lists."""
     there = {json.loads(item)["ifname"]: item for item in unexpected}
     for item in missing.copy():
-        was = json.loads(item)
+        was = _flat(json.loads(item))
         if was["ifname"] in there:
-            now = json.loads(there[was["ifname"]])
+            now = _flat(json.loads(there[was["ifname"]]))
             missing.remove(item)
             unexpected.remove(there[was["ifname"]])
             keys = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))
             values = (f"{key}: {was.get(key)} -> {now.get(key)}" for key in keys)
             yield f"changed {kind} {was['ifname']}: {', '.join(values)}"
+
+
+def _flat(value: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat |= {f"{key}.{k}": v for k, v in _flat(item).items()} if isinstance(item, dict) else {key: item}
+    return flat
 
 
 def _documents(program: str, *words: str) -> list[Any]:
@@ -138,17 +149,23 @@ def _switches() -> Iterator[str]:
             continue  # stable_secret has no value, some are write-only
 
 
+def _processes(stage: Stage) -> tuple[str, ...]:
+    there = Counter(" ".join(words) for _, words in processes_in(stage.host) if words)
+    return tuple(f"{number} x {line}" for line, number in sorted(there.items()))
+
+
 def _files(folder: Path) -> Iterator[str]:
     for where in ("run", "state", "leases"):
         for path in (folder / where).rglob("*"):
             there = path.lstat()
             content = "" if stat.S_ISDIR(there.st_mode) else _content(path)
-            yield f"{path.relative_to(folder)} {there.st_mode:o} {there.st_uid}:{there.st_gid} {content}"
+            name = re.sub(r"netns-\d+", "netns", str(path.relative_to(folder)))
+            yield f"{name} {there.st_mode:o} {there.st_uid}:{there.st_gid} {content}"
 
 
 def _content(path: Path) -> str:
-    if path.suffix == ".pid":
-        return "a PID"
+    if path.suffix == ".pid" or path.name in ("lock", "journal"):
+        return "text"
     if path.is_symlink():
         return os.readlink(path)
     if path.suffix == ".leases":

@@ -23,12 +23,19 @@ from kit.reach import Reach, reach_of
 from kit.scenes import SCENES, Scene
 from kit.stage import TAPBRIDGE, Stage, standing
 
-RECOVER: Final = ("down", "no-such-bridge")
-"""What mends and does nothing else: refused, because there is no such bridge, but mended first."""
-RECOVERED: Final = (0, 3)
+RECOVER: Final = ("recover", "--wait", "10")
+"""A guardian may be at work as well: who is second waits."""
+
+REFUSED: Final = 3
 STUCK: Final = 4
 _SETTLING_S: Final = 0.5
 _PATIENCE_S: Final = 5.0
+
+
+Start = Literal["free", "bridged", "pending"]
+
+
+_GUARDED: Final = ("--confirm", "600", "--no-wait")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +44,7 @@ class Verb:
 
     name: str
     words: Callable[[Scene], tuple[str, ...]]
-    start: Literal["free", "bridged"]
+    start: Start
 
 
 VERBS: Final = {
@@ -46,6 +53,9 @@ VERBS: Final = {
         Verb(name="up", words=lambda scene: scene.up, start="free"),
         Verb(name="down", words=lambda scene: scene.down, start="bridged"),
         Verb(name="run", words=lambda _: ("run", "--name", "web", "--", "qemu-system-x86_64"), start="bridged"),
+        Verb(name="up --confirm", words=lambda scene: (*scene.up, *_GUARDED), start="free"),
+        Verb(name="confirm", words=lambda _: ("confirm",), start="pending"),
+        Verb(name="rollback", words=lambda _: ("rollback",), start="pending"),
     )
 }
 
@@ -87,8 +97,10 @@ class Ordeal:
         self.reach = self.stack.enter_context(reach_of(self.stage))
         self.ends = {"free": self._at_rest()}
         assert self.reach.unanswered() == ()
-        self._up()
+        self._go("bridged")
         self.ends["bridged"] = self._at_rest()
+        self._go("pending")
+        self.ends["pending"] = self._at_rest()
 
     def rehearse(self, verb: Verb) -> Rehearsal:
         """Give the command undisturbed."""
@@ -107,11 +119,9 @@ class Ordeal:
         wanted = self.ends[verb.start]
         if not differing(wanted, fingerprint(self.stage)):
             return
-        done = self.stage.tapbridge(*self.scene.down)
-        if verb.start == "bridged":
-            self._up()
+        self._go(verb.start)
         if told := self._differing_at_last(lambda found: differing(wanted, found)):
-            raise Spoilt((*told, done.stderr))
+            raise Spoilt(told)
 
     def kill(self, call: Call, words: Sequence[str], *, alone: bool) -> Ended:
         """Run a command and kill it before this call."""
@@ -162,7 +172,7 @@ class Ordeal:
     def _recovered(self, rehearsal: Rehearsal) -> tuple[str, ...]:
         done = self.stage.tapbridge(*RECOVER)
         left = self._differing_at_last(rehearsal.strangeness)
-        said = () if done.returncode in RECOVERED else (f"recover: exit {done.returncode}: {done.stderr}",)
+        said = () if done.returncode == 0 else (f"recover: exit {done.returncode}: {done.stderr}",)
         return (*said, *left)
 
     def _differing_at_last(self, differences: Callable[[Fingerprint], tuple[str, ...]]) -> tuple[str, ...]:
@@ -172,10 +182,22 @@ class Ordeal:
             time.sleep(0.05)
         return told
 
-    def _up(self) -> None:
-        done = self.stage.tapbridge(*self.scene.up)
-        assert done.returncode == 0, done.stderr
-        batch(self.scene.ports)
+    def _go(self, start: Start) -> None:
+        """From wherever the host is to one of the starts."""
+        if self.stage.tapbridge("rollback").returncode not in (0, REFUSED):
+            self._must("rollback")
+        self._must("recover")
+        self._must(*self.scene.down)
+        if start == "bridged":
+            self._must(*self.scene.up)
+            batch(self.scene.ports)
+        elif start == "pending":
+            self._must(*self.scene.up, *_GUARDED)
+
+    def _must(self, *words: str) -> None:
+        done = self.stage.tapbridge(*words)
+        if done.returncode != 0:
+            raise Spoilt(f"{words}: exit {done.returncode}: {done.stderr}")
 
     def _at_rest(self) -> Fingerprint:
         """The host once nothing of it changes any more by itself."""

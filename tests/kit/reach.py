@@ -99,7 +99,7 @@ class Reach:
             body = packet[20:] if pinger.family == socket.AF_INET else packet
             kind, _, _, ident, number = struct.unpack("!BBHHH", body[:8])
             if (kind, ident, number) == (_ECHO[pinger.family][1], os.getpid() & 0xFFFF, self.round & 0xFFFF):
-                yield sender[0]
+                yield str(sender[0])
 
     def _accept(self) -> None:
         for listener in self.listeners:
@@ -136,7 +136,7 @@ def _vantages(stage: Stage) -> tuple[tuple[str, Netns], ...]:
     return (("on-link", stage.peer), ("the gateway", stage.lan), ("behind the gateway", stage.behind))
 
 
-def _family(address: str) -> int:
+def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
@@ -149,6 +149,6 @@ def _connecting(address: str) -> socket.socket:
 
 
 def _checksum(packet: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(packet) // 2}H", packet))
+    total: int = sum(struct.unpack(f"!{len(packet) // 2}H", packet))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF
