@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,8 @@ from kit.container import GATEWAY, Container, container
 from tapbridge.model.journal import Applied
 from tapbridge.transact.journal import Journal, load_records
 
-WINDOW_S = 3
+WINDOW_S = 5
+LIMIT_S = 30
 LATE_S = 2.0
 LOGOUT = "[Login]\nKillUserProcesses=yes\nKillExcludeUsers=nobody\n"  # the default spares root
 ADDRESSES = f"ip link set eth0 up; ip addr add 192.0.2.2/24 dev eth0; ip route add default via {GATEWAY}"
@@ -43,10 +43,13 @@ def host() -> Iterator[Container]:
         yield booted
 
 
-def pending(host: Container) -> dict[str, Any] | None:
-    """The change that waits, by `status`."""
-    found: dict[str, Any] | None = json.loads(host.run("tapbridge", "status", "--json").stdout)["pending"]
-    return found
+def waiting(host: Container) -> Applied | None:
+    """The change that waits, by its journal."""
+    for folder in Path(host.path("/run/tapbridge")).glob("netns-*"):
+        for record in load_records(Journal(folder).read()[1]):
+            if isinstance(record, Applied):
+                return record
+    return None
 
 
 def log_in(host: Container, command: str) -> None:
@@ -57,26 +60,26 @@ def log_in(host: Container, command: str) -> None:
 
 def wait_for_the_way_back(host: Container, deadline: float) -> float:
     """Wait until br0 is gone, and make sure of the rest; how many seconds behind the deadline that was."""
-    assert until(lambda: not Path(host.path("/sys/class/net/br0")).exists(), WINDOW_S + LATE_S + 5), host.log()
+    assert until(lambda: not Path(host.path("/sys/class/net/br0")).exists(), LIMIT_S), host.log()
     late_s = time.clock_gettime(time.CLOCK_BOOTTIME) - deadline
     host.wait_for("ip -4 -o addr show dev eth0 | grep -q 192.0.2.2/24")
     host.wait_for(f"ip route show default | grep -q 'via {GATEWAY} dev eth0'")
     assert host.run("ping", "-c1", "-W2", GATEWAY).returncode == 0
-    assert pending(host) is None
+    assert json.loads(host.run("tapbridge", "status", "--json").stdout)["pending"] is None
     return late_s
 
 
 def changed(host: Container) -> float:
     """Change the host from a session, log out, and make sure that the command is dead; the deadline."""
     log_in(host, f"tapbridge up --yes --confirm {WINDOW_S} & while ! test -e /run/changed; do sleep 0.05; done")
-    assert until(lambda: pending(host) is not None), host.log()
+    assert until(lambda: waiting(host) is not None, LIMIT_S), host.log()
+    applied = waiting(host)
+    assert applied is not None
     assert host.run("pgrep", "-xc", "python3").stdout == "1\n"
     host.run("touch", "/run/changed")
     assert until(lambda: host.run("pgrep", "-x", "python3", check=False).returncode != 0), host.log()
     assert host.run("loginctl", "list-sessions", "--no-legend").stdout == ""
-    assert pending(host) is not None
-    folder = next(Path(host.path("/run/tapbridge")).glob("netns-*"))
-    return next(one.confirm_by for one in load_records(Journal(folder).read()[1]) if isinstance(one, Applied))
+    return applied.confirm_by
 
 
 @pytest.mark.parametrize(
