@@ -146,7 +146,8 @@ def _set_master(step: steps.SetMaster, state: State) -> State:
         return state
     if link.kind == "tap":  # those of a guest's tap are not observed
         kept = tuple(item for item in state.sysctls if item.link != link.name)
-        state = replace(state, sysctls=kept if step.master else (*kept, *_switches(state, link))).sorted()
+        without = replace(state, sysctls=kept)
+        state = without if step.master else replace(state, sysctls=(*kept, *_switches(state, link))).sorted()
     port = None if step.master is None else Port()
     kind = None if step.master is None else "bridge"
     return _settle_operstate(_with_link(state, step.link, master=step.master, master_kind=kind, port=port))
