@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tapbridge.cli.proving import watch_for_arrivals
 from tapbridge.cli.result import Result
-from tapbridge.cli.turn import end_guards
+from tapbridge.cli.turn import release_guards
 from tapbridge.model.errors import HostError, UsageError
 from tapbridge.model.journal import Applied, Armed, Began
 from tapbridge.model.plan import Plan
@@ -170,8 +170,7 @@ class Guarding:
 
     def _disarm(self) -> None:
 
-        if self._armed is not None:
-            end_guards(self._armed)
+        release_guards(self._armed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

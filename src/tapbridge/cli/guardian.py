@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
         apply_by=found.armed.apply_by,
         late_s=SECOND_LATE_S,
     )
-    return 1 if watch.stand(sleeper()) == "stuck" else 0
+    return 1 if watch.stand(sleeper(journal.folder)) == "stuck" else 0
 
 
 def make_watch(

@@ -34,12 +34,12 @@ def require_waiting(session: Session, world: World) -> Waiting:
 
 
 def keep(session: Session) -> None:
-    """Keep the change of the journal that is there, and end its guards: after this record it is nobody's any more."""
+    """Keep the change of the journal that is there: after this record it is nobody's any more."""
     found = find_begun(session.journal)
     assert found is not None, "whoever calls has found it"
     session.journal.resume()
     session.journal.end(Ended(outcome="confirmed"))
-    release_guards(found)
+    release_guards(found.armed)
 
 
 def keep_if_waiting(world: World, transaction: str) -> None:

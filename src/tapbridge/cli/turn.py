@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tapbridge.model.errors import HostError, Refused, Stuck
-from tapbridge.model.journal import Armed
+from tapbridge.model.journal import Armed, Undoing
 from tapbridge.model.verdict import Finding, Severity
-from tapbridge.transact.found import Found, Waiting, find_begun, find_waiting, is_watched
-from tapbridge.transact.guards import end_guardian
+from tapbridge.transact.detach import drop_control_group
+from tapbridge.transact.found import Found, Waiting, find_begun, find_waiting, is_watched, lives
 from tapbridge.transact.journal import Journal
 from tapbridge.transact.lock import writing
 from tapbridge.transact.undo import Undone, mend, take_back
@@ -117,7 +118,7 @@ def settle(session: Session) -> Finding | None:
     if found.began.boot_id != session.boot_id:  # history, but for its files
         return settle_files(session)
     if found.ended is not None and found.ended.outcome != "stuck":
-        release_guards(found)
+        release_guards(found.armed)
         session.journal.remove()
         return None
     session.journal.resume()
@@ -135,22 +136,24 @@ def settle_files(session: Session) -> Finding | None:
 
 
 def take_back_found(found: Found, session: Session, reason: str) -> Undone:
-    """Take the change of this journal back, and end its guards."""
+    """Take the change of this journal back. From the first record on it is none that waits any more."""
     session.journal.resume()
+    with suppress(OSError):  # without it a crash of ours is seen at the deadline only
+        session.journal.note(Undoing(pid=os.getpid(), reason=reason))
     undone = take_back(found.began, session.host, session.journal, reason)
-    release_guards(found)
+    release_guards(found.armed)
     return undone
 
 
-def release_guards(found: Found) -> None:
-    """End the guards of a change that has ended."""
-    if found.armed is not None:
-        end_guards(found.armed)
+def release_guards(armed: Armed | None) -> None:
+    """Take away what the guards of a change that has ended leave. The guardian itself goes with the journal.
 
-
-def end_guards(armed: Armed) -> None:
-    """End the guardian, and the second one that systemd's timer would start. A timer that stays finds no journal."""
-    end_guardian(armed)
+    A timer that stays, because we are killed here, finds no journal.
+    """
+    if armed is None:
+        return
+    if not lives(armed):
+        drop_control_group(armed.pid)  # somebody killed it
     if armed.unit is not None:
         from tapbridge.linux.systemd import disarm_timer
 
@@ -159,7 +162,7 @@ def end_guards(armed: Armed) -> None:
 
 
 def _recovered(found: Found, session: Session, how: str, undone: Undone) -> Finding:
-    release_guards(found)
+    release_guards(found.armed)
     if undone.left:
         raise Stuck(
             f"a '{found.began.command}' that was cut off could neither be finished nor taken back: "

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tapbridge.model.journal import Applied, Armed, Began, Ended, Record, load
-from tapbridge.transact.guards import lives
+from tapbridge.model.journal import Applied, Armed, Began, Ended, Record, Undoing, load
+from tapbridge.transact.detach import start_time
 from tapbridge.transact.journal import Journal, load_records
 
 
@@ -48,7 +48,9 @@ def find_begun(journal: Journal) -> Found | None:
 
 
 def find_waiting(journal: Journal) -> Waiting | None:
-    """The change that waits to be confirmed, whether or not its time is over; the first record is not looked into.
+    """The change that waits to be confirmed, whether or not its time is over; one whose way back has begun does not.
+
+    The first record is not looked into.
 
     Raises Stuck for a journal that cannot be read.
     """
@@ -56,9 +58,14 @@ def find_waiting(journal: Journal) -> Waiting | None:
     records = [load(text) for text in texts[1:]]
     armed = next((record for record in records if isinstance(record, Armed)), None)
     applied = next((record for record in reversed(records) if isinstance(record, Applied)), None)
-    if armed is None or applied is None or any(isinstance(record, Ended) for record in records):
+    if armed is None or applied is None or any(isinstance(record, Ended | Undoing) for record in records):
         return None
     return Waiting(id=transaction, applied=applied, armed=armed)
+
+
+def lives(armed: Armed) -> bool:
+    """Whether the guardian process of this record is there still."""
+    return armed.pid > 0 and start_time(armed.pid) == armed.started
 
 
 def is_watched(waiting: Waiting, now: float, timer_lives: Callable[[str], bool]) -> bool:

@@ -2,8 +2,9 @@
 
 Theory of operation. The command forks it before the first step, so it has everything imported and the snapshot in
 memory; it leaves the command's session, terminal, files and control group, locks its memory, opens its own netlink
-socket, rehearses the way back, and only then says that it is ready. From then on it sleeps on two things: a timer of
-CLOCK_BOOTTIME (a suspended host must not sleep through its deadline) and the command's pidfd. What it does when it
+socket, rehearses the way back, and only then says that it is ready. From then on it sleeps on three things: a timer of
+CLOCK_BOOTTIME (a suspended host must not sleep through its deadline), the command's pidfd, and the journal's folder:
+it goes when the journal goes, and nobody has to end it. What it does when it
 wakes is decided by the journal alone, under the lock: a change that ended is left alone, one that was proved has its
 window, everything else is taken back. A holder of the lock that does not let go is killed first (the fence): a way back
 that races a command which still applies wrecks both.
@@ -20,6 +21,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tapbridge.model.errors import HostError, Refused, Stuck
 from tapbridge.model.journal import Applied, Armed, Began, Ended, Undoing, load
@@ -32,6 +34,8 @@ from tapbridge.transact.undo import take_back
 READY_S = 10.0
 """How long a guardian may take to get ready; on an idle machine it takes 0.1 s."""
 
+_TFD_TIMER_ABSTIME = 1  # include/uapi/linux/timerfd.h
+_IN_DELETE, _IN_DELETE_SELF = 0x200, 0x400  # include/uapi/linux/inotify.h
 _PRESS_S = 1.0  # how long a holder of the lock that is not the command may go on
 _UNDO_S = 30.0  # how long another's way back may take
 
@@ -114,14 +118,17 @@ class Watch:
         return any(isinstance(record, Undoing) and record.pid == holder for record in map(load, texts[1:]))
 
 
-def sleeper(clock_id: int = time.CLOCK_BOOTTIME) -> Callable[[float, int | None], bool]:
-    """A `sleep` for Watch: until a time of CLOCK_BOOTTIME or a process's end, whichever comes first."""
+def sleeper(folder: Path) -> Callable[[float, int | None], bool]:
+    """A `sleep` for Watch: until a time of CLOCK_BOOTTIME, a process's end, or until something goes from the folder.
+
+    Raises OSError.
+    """
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
-    timer = libc.timerfd_create(clock_id, os.O_CLOEXEC)
-    if timer < 0:
-        raise OSError(ctypes.get_errno(), "timerfd_create")
+    timer = _opened(libc.timerfd_create(time.CLOCK_BOOTTIME, os.O_CLOEXEC), ctypes.get_errno())
+    news = _opened(libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK), ctypes.get_errno())
+    libc.inotify_add_watch(news, os.fsencode(folder), _IN_DELETE | _IN_DELETE_SELF)
 
     class Itimerspec(ctypes.Structure):
         _fields_ = (
@@ -134,14 +141,22 @@ def sleeper(clock_id: int = time.CLOCK_BOOTTIME) -> Callable[[float, int | None]
     def sleep(deadline: float, pidfd: int | None) -> bool:
         deadline = max(deadline, 0.001)  # zero would disarm it
         wanted = Itimerspec(0, 0, int(deadline), int(deadline % 1 * 1e9))
-        libc.timerfd_settime(timer, 1, ctypes.byref(wanted), None)  # TFD_TIMER_ABSTIME
+        libc.timerfd_settime(timer, _TFD_TIMER_ABSTIME, ctypes.byref(wanted), None)
         poll = select.poll()
-        poll.register(timer, select.POLLIN)
-        if pidfd is not None:
-            poll.register(pidfd, select.POLLIN)
-        return any(fd == pidfd for fd, _ in poll.poll())
+        for fd in (timer, news, *([pidfd] if pidfd is not None else [])):
+            poll.register(fd, select.POLLIN)
+        woken = {fd for fd, _ in poll.poll()}
+        if news in woken:
+            os.read(news, 65536)
+        return pidfd in woken
 
     return sleep
+
+
+def _opened(fd: int, errno: int) -> int:
+    if fd < 0:
+        raise OSError(errno, os.strerror(errno))
+    return fd
 
 
 def fork_guardian(make: Callable[[int, int], Watch], apply_by: float) -> tuple[Armed, tuple[str, ...]]:
@@ -202,7 +217,7 @@ def _guard(command: int, told: int, pid: int, make: Callable[[int, int], Watch])
     missing = detach({command, told})
     try:
         watch = make(command, pid)
-        sleep = sleeper()
+        sleep = sleeper(watch.journal.folder)
     except (HostError, OSError) as error:
         os.write(told, f"{error}\n".encode())
         return

@@ -32,7 +32,7 @@ def test_nobody_confirms(before: State, run_dir: Path) -> None:
         assert up.returncode == 1
         assert '"outcome": "rolled-back"' in out and "nobody confirmed it in time" in out
     assert is_as(before)
-    assert is_ended(run_dir)
+    assert until(lambda: is_ended(run_dir))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGSTOP], ids=lambda x: x.name)
@@ -56,7 +56,7 @@ def test_another_session_decides(verb: str, before: State, run_dir: Path, lan: N
         assert up.returncode == (0 if verb == "confirm" else 1), out
     assert is_as(before) == (verb == "rollback")
     assert ping(lan, "192.0.2.2")
-    assert is_ended(run_dir)
+    assert until(lambda: is_ended(run_dir))
     assert document(verb, exit_code=3)["findings"][0]["code"] == "nothing-pending"
 
 
@@ -78,7 +78,7 @@ def test_a_signal_takes_it_back_at_once(number: int, code: int, before: State, r
         up.send_signal(number)
         assert up.wait(timeout=5) == code
         assert is_as(before)
-        assert is_ended(run_dir)
+        assert until(lambda: is_ended(run_dir))
 
 
 def test_enter_on_the_terminal_keeps_it_and_one_from_before_does_not(before: State, run_dir: Path) -> None:
@@ -91,7 +91,7 @@ def test_enter_on_the_terminal_keeps_it_and_one_from_before_does_not(before: Sta
         assert up.wait(timeout=5) == 0
         assert b"To keep it: Enter here" in os.read(terminal, 65536)
     assert not is_as(before)
-    assert is_ended(run_dir)
+    assert until(lambda: is_ended(run_dir))
 
 
 def test_return_at_once_and_confirm_later(before: State, run_dir: Path) -> None:
@@ -101,13 +101,13 @@ def test_return_at_once_and_confirm_later(before: State, run_dir: Path) -> None:
     assert len(guardians()) == 1
     document("confirm")
     assert not is_as(before)
-    assert is_ended(run_dir)
+    assert until(lambda: is_ended(run_dir))
 
 
 def test_auto_is_kept_by_its_proof(before: State, run_dir: Path) -> None:
     assert document("up", "--confirm", "auto")["outcome"] == "done"
     assert not is_as(before)
-    assert is_ended(run_dir)
+    assert until(lambda: is_ended(run_dir))
 
 
 def _guarded_sends(trace: Path) -> range:
@@ -138,7 +138,7 @@ def test_without_its_guardian_a_waiting_change_is_what_a_crash_left(before: Stat
     assert told["findings"][0]["code"] == "recovered"
     assert is_as(before)
     assert document("recover")["outcome"] == "nothing"
-    assert is_ended(run_dir)
+    assert until(lambda: is_ended(run_dir))
 
 
 def test_what_others_added_meanwhile_is_kept(before: State, lan: Netns) -> None:
@@ -174,6 +174,28 @@ def test_without_room_for_a_journal_nothing_is_touched(way: str, before: State, 
         for words in (["up"], ["up", "--confirm", "5"]):
             assert document(*words, exit_code=3)["findings"][0]["code"] == "no-journal"
             assert is_as(before)
-        assert not guardians()
+        assert until(lambda: not guardians())
     finally:
         run("umount", run_dir)
+
+
+def test_a_rollback_that_is_killed_has_begun_all_the_same(before: State, run_dir: Path, tmp_path: Path) -> None:
+    """It does not wait to be confirmed any more, and recover finishes it."""
+    document("up", "--confirm", "60", "--no-wait")
+    inject = ["-e", "trace=sendto", "-e", "inject=sendto:signal=SIGKILL:when=16"]
+    assert run("strace", "-o", tmp_path / "strace", *inject, *PROGRAM, "rollback", check=False).returncode != 0
+    assert not is_as(before)
+    assert pending() is None
+    assert document("confirm", exit_code=3)["findings"][0]["code"] == "nothing-pending"
+    document("recover")
+    assert is_as(before)
+    assert until(lambda: is_ended(run_dir))
+
+
+def test_a_confirm_that_is_killed_leaves_no_guardian(before: State, run_dir: Path, tmp_path: Path) -> None:
+    document("up", "--confirm", "60", "--no-wait")
+    inject = ["-e", "trace=unlink", "-e", "inject=unlink:signal=SIGKILL:when=2"]
+    assert run("strace", "-o", tmp_path / "strace", *inject, *PROGRAM, "confirm", check=False).returncode != 0
+    assert document("recover")["outcome"] == "nothing"
+    assert not is_as(before)
+    assert until(lambda: is_ended(run_dir))

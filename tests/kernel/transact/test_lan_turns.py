@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kit.changes import document, guardians, is_as
+from kit.changes import document, guardians, is_as, until
 from kit.command import run
 from kit.lan import ping
 from kit.netns import Netns
@@ -34,7 +34,7 @@ def test_up_is_taken_back(switch: str, confirm: str, before: State, lan: Netns) 
     assert any(line.startswith("before: gateway") for line in finding["evidence"])
     assert any("no answer" in line for line in finding["evidence"] if line.startswith("after: "))
     assert is_as(before)
-    assert not guardians()
+    assert until(lambda: not guardians())
     assert ping(lan, "192.0.2.2") and ping(lan, "2001:db8::2")
 
 
