@@ -30,8 +30,6 @@ Fingerprint = dict[str, tuple[str, ...]]
 _PASSING: Final = re.compile(
     r"^(if)?index$|^link_index$|_timer$|^(no|id|designated_port)$|^handle$|^expires$|^cache$|^used$|^updated$"
 )
-    r"^(if)?index$|^link_index$|_timer$|^(no|id|designated_port)$|^handle$|^expires$|^cache$|^used$|^updated$"
-)
 _LIFETIMES: Final = ("valid_life_time", "preferred_life_time")
 _FOREVER: Final = 4294967295
 _LEASE: Final = re.compile(r"lease\s*\{(.*?)\n\}", re.DOTALL)

@@ -220,7 +220,7 @@ def _links_listened_on(pid: int) -> list[IfName]:
     found = set()
     for line in processes.read_bytes("/proc/thread-self/net/packet", 1 << 20).decode().splitlines()[1:]:
         fields = line.split()
-        if len(fields) == _ETH_P_ALL_LINE and fields[8] in held and fields[4] != "0":
+        if len(fields) == _ETH_P_ALL_LINE and fields[8] in held and int(fields[4]) > 0:  # 0: any; -1: one that is gone
             found.add(int(fields[4]))
     return [IfName(name) for index in sorted(found) if (name := _name(index)) is not None]
 
