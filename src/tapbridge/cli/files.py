@@ -21,7 +21,10 @@ def restore_files(journals: Sequence[Path], host: Host, boot_id: str) -> Finding
     errors: list[str] = []
     for path in journals:
         kept = read_durable(path)
-        if kept is None or kept.boot_id == boot_id:
+        if kept is None:
+            errors.append(f"{path} cannot be read")
+            continue
+        if kept.boot_id == boot_id:
             continue
         failed = len(errors)
         for file, there in zip(kept.files, host.read_files([f.path for f in kept.files]), strict=True):
@@ -38,7 +41,7 @@ def restore_files(journals: Sequence[Path], host: Host, boot_id: str) -> Finding
     if errors:
         raise Stuck(
             f"files that a change before the last boot has left could not be put back: {'; '.join(errors[:5])}",
-            hint="mend what is named, then: tapbridge recover",
+            hint="mend what is named, then: tapbridge recover; a journal that nobody can read may be removed by hand",
             code="recover-incomplete",
         )
     if not restored:

@@ -105,7 +105,7 @@ class Journal:
             _draft(path).unlink(missing_ok=True)
         if self.durable is not None and not self.path.exists():
             durable = read_durable(self.durable)
-            if durable is None or durable.boot_id == boot_id:
+            if durable is not None and durable.boot_id == boot_id:
                 self.durable.unlink(missing_ok=True)
 
     def _drop_durable(self) -> None:
