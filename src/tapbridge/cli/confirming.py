@@ -82,11 +82,15 @@ def parse_confirm(text: str) -> int | Literal["auto"]:
     raise ArgumentTypeError(f"{text!r} is neither a number of seconds from 0 to {MOST_S} nor auto")
 
 
-def choose_window(args: Namespace, *, remote: bool, terminal: bool) -> Window:
-    """What was asked for, and where nothing was, what fits. Raises UsageError."""
-    asked = args.confirm
-    if args.require_inbound and asked not in (None, "auto"):
+def check_options(args: Namespace) -> None:
+    """Raises UsageError for options that do not go together."""
+    if args.require_inbound and args.confirm not in (None, "auto"):
         raise UsageError("--require-inbound belongs to --confirm auto", hint="tapbridge up --help", code="usage")
+
+
+def choose_window(args: Namespace, *, remote: bool, terminal: bool) -> Window:
+    """What was asked for, and where nothing was, what fits."""
+    asked = args.confirm
     if asked is None and args.require_inbound:
         asked = "auto"
     if asked is None:

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from tapbridge.cli.changing import ask, carry_out, foretell, plan_options
-from tapbridge.cli.confirming import Guarding, choose_window, confirm_options
+from tapbridge.cli.confirming import Guarding, check_options, choose_window, confirm_options
 from tapbridge.cli.proving import NO_PROOF, Proof, ask_before, find_visitor
 from tapbridge.cli.result import Result
 from tapbridge.cli.turn import Session, turn
@@ -47,6 +47,7 @@ def run(args: Namespace, world: World) -> Result:
     """Adopt a NIC, or show how it would be done."""
     if args.undo and not args.script:
         raise UsageError("--undo belongs to --script", hint="tapbridge up --script --undo", code="usage")
+    check_options(args)
     names = [parse_new_name(name) for name in (args.bridge, args.port_name) if name is not None]
     if args.nic is not None:
         parse_found_name(args.nic)
