@@ -194,11 +194,11 @@ def _file(pid: int, path: str) -> LeaseFile | None:
 
 def _dhclients(pid: int, argv: tuple[str, ...], names: Collection[str]) -> Iterator[Client]:
     """The links that it was told, and those on which it listens: it also serves a link that its configuration has a
-    block for, and without a word the links that it finds."""
+    block for, and without a word the links that it finds. One whose links are all gone still is a client of those."""
     told = read_invocation(argv)
     links = {name: IfName(name) for name in (*told.links, *_links_listened_on(pid)) if name in names}
     files = [path] if (path := _lease_path(pid, told.lease_path, told.family)) else []
-    found = list(links.values())
+    found = list(links.values()) or [IfName(name) for name in told.links]
     for link in found if told.links else _or_any(found):
         yield _client(pid, "dhclient", argv, link, files)
 
