@@ -120,6 +120,12 @@ def show(demo: Demo, qemu: list[str]) -> tuple[dict[str, Any], str]:
     say("The way back, at any later time: the NIC carries the host again, as if nothing had been.")
     demo.run("tapbridge", "down", "--yes", place="h1")
     demo.check(host_network(demo) == before, "after down the host is as it was before up")
+
+    say("The same again, and nobody confirms it: who has cut himself off need only wait.")
+    demo.run("tapbridge", "up", "--yes", "--confirm", "2", "--no-wait", place="h1")
+    demo.check(is_taken_back(demo), "a change that nobody confirmed was taken back by its guardian")
+    demo.check(host_network(demo) == before, "after that the host is as it was before, too")
+    demo.run("tapbridge", "status", place="h1")
     return stop_traffic(demo, echo, ask), tree
 
 
@@ -206,6 +212,16 @@ def host_network(demo: Demo) -> dict[str, Any]:
         "leased": sorted(a["local"] for link in links for a in link["addr_info"] if a.get("dynamic")),
         "gateways": sorted({route["gateway"] for route in routes if route["dst"] == "default"}),
     }
+
+
+def is_taken_back(demo: Demo, limit_s: float = 10.0) -> bool:
+    """Whether the bridge goes by itself within the limit."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        if "br0" not in {link["ifname"] for link in demo.shown("h1", "ip", "-j", "link")}:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def address_of(demo: Demo, place: str) -> str:

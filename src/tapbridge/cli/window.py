@@ -76,6 +76,8 @@ class Reader:
 def wait_for_word(result: Result, applied: Applied, reader: Reader, world: World, acts: Acts, *, quiet: bool) -> Result:
     """Wait until the change is confirmed or taken back; `result` is that of the change itself."""
     arrivals: list[Flow] = []
+    if not quiet:
+        sys.stderr.write(result.text.partition("\n")[0] + "\n")
     with _signals():
         try:
             ended, number = _wait(reader, applied, world, acts, arrivals, quiet=quiet), 0
