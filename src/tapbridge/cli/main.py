@@ -5,34 +5,48 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tapbridge import __version__
+
+if TYPE_CHECKING:
+    from tapbridge.cli.result import Result
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
     _prepare_streams()
+    changed: int | None = None
     try:
-        exit_code = _run(words)
+        if words == ["--version"]:  # a script that asks for the version does not wait for argparse
+            print(f"tapbridge {__version__}")
+            sys.stdout.flush()
+            return 0
+        result, as_json, quiet = _run(words)
+        # What became of a change stands, whether or not anybody can be told.
+        changed = int(result.exit) if result.reports else None
+        from tapbridge.cli.result import print_result
+
+        print_result(result, as_json=as_json, quiet=quiet, stdout=sys.stdout, stderr=sys.stderr)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has gone
-        return _leave_stdout(141)
+        return _leave_stdout(141 if changed is None else changed)
     except OSError as error:
         print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
-        return _leave_stdout(1)
-    return exit_code
+        return _leave_stdout(1 if changed is None else changed)
+    except KeyboardInterrupt:
+        return 130
+    return int(result.exit)
 
 
-def _run(words: list[str]) -> int:
+def _run(words: list[str]) -> tuple[Result, bool, bool]:
+    """The result of a command, and how it is to be printed: as JSON, quietly."""
     import gc
 
     gc.disable()  # a command ends before garbage matters; collecting while importing takes 7 to 10 % of `up`
-    if words == ["--version"]:  # a script that asks for the version does not wait for argparse
-        print(f"tapbridge {__version__}")
-        return 0
     from tapbridge.cli.parser import load_command, parse
-    from tapbridge.cli.result import Result, print_result, result_of
+    from tapbridge.cli.result import Result, result_of
     from tapbridge.cli.world import World
     from tapbridge.model.errors import TapbridgeError
 
@@ -41,29 +55,23 @@ def _run(words: list[str]) -> int:
     try:
         parsed = parse(words)
         if isinstance(parsed, str):
-            as_json, result = False, Result(text=parsed)
-        else:
-            command, args = parsed
-            quiet = args.quiet
-            result = load_command(command).run(args, World(root=args.root))
+            return Result(text=parsed), False, quiet
+        command, args = parsed
+        quiet = args.quiet
+        return load_command(command).run(args, World(root=args.root)), as_json, quiet
     except TapbridgeError as error:
-        result = result_of(error)
-    except KeyboardInterrupt:
-        return 130
+        return result_of(error), as_json, quiet
     except BrokenPipeError:
         raise
     except Exception as error:
         if "-v" in words or "--verbose" in words:
             raise
-        result = result_of(
-            TapbridgeError(
-                f"tapbridge met an error of its own: {type(error).__name__}: {error}",
-                hint="run the command again with -v and report what it prints",
-                code="internal-error",
-            )
+        internal = TapbridgeError(
+            f"tapbridge met an error of its own: {type(error).__name__}: {error}",
+            hint="run the command again with -v and report what it prints",
+            code="internal-error",
         )
-    print_result(result, as_json=as_json, quiet=quiet, stdout=sys.stdout, stderr=sys.stderr)
-    return int(result.exit)
+        return result_of(internal), as_json, quiet
 
 
 def _prepare_streams() -> None:

@@ -85,8 +85,8 @@ def _replace_client(client: Client, move: Move) -> HandOver:
     files, tidy, risks = _carry_files(client, told, move)
     argv, conf = _carry_configuration(_rename_words(client, told, move), told, move)
     pid_path = told.pid_path or _PIDS[told.family]
-    if _renamed(pid_path, move) != pid_path:
-        files.append(WriteFile(path=pid_path, content=None))
+    # The new one too: dhclient writes it by itself, and what a step has named is put back as it was.
+    files += [WriteFile(path=path, content=None) for path in dict.fromkeys((pid_path, _renamed(pid_path, move)))]
     environment = tuple(
         _renamed(item, move) if item.startswith("PATH_DHCLIENT_") else item for item in client.environment
     )

@@ -76,7 +76,8 @@ class Journal:
             os.close(self._open)
             self._open = None
         if ended.outcome != "stuck":
-            self.remove()
+            with suppress(OSError):  # it says itself that it has ended
+                self.remove()
 
     def remove(self) -> None:
         """Take the journal away, the durable part first: what is kept longest must not outlast the reason for it."""

@@ -25,10 +25,16 @@ def writing(folder: Path, wait_s: float = 0.0, press: Callable[[int], None] | No
     try:
         yield
     finally:
-        (folder / _NAME).unlink(missing_ok=True)
-        os.close(held)
-        with suppress(OSError):
-            folder.rmdir()
+        _release(held, folder)
+
+
+def _release(held: int, folder: Path) -> None:
+    """Raises nothing: what was done under the lock is done."""
+    with suppress(OSError):
+        (folder / _NAME).unlink()
+    os.close(held)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _acquire(folder: Path, deadline: float, press: Callable[[int], None] | None) -> int:
@@ -54,7 +60,11 @@ def _acquire(folder: Path, deadline: float, press: Callable[[int], None] | None)
             time.sleep(_PAUSE_S)
             continue
         if _is_current(held, folder / _NAME):
-            _sign(held, folder)
+            try:
+                _sign(held)
+            except OSError as error:
+                _release(held, folder)
+                raise _unwritable(folder, error) from None
             return held
         os.close(held)  # its holder unlinked it before we had it
 
@@ -75,14 +85,10 @@ def _open(folder: Path) -> int | None:
         raise _unwritable(folder, error) from None
 
 
-def _sign(held: int, folder: Path) -> None:
-    """Leave our PID for those who find the lock held."""
-    try:
-        os.ftruncate(held, 0)
-        os.pwrite(held, str(os.getpid()).encode(), 0)
-    except OSError as error:
-        os.close(held)
-        raise _unwritable(folder, error) from None
+def _sign(held: int) -> None:
+    """Leave our PID for those who find the lock held. Raises OSError."""
+    os.ftruncate(held, 0)
+    os.pwrite(held, str(os.getpid()).encode(), 0)
 
 
 def _unwritable(folder: Path, error: OSError) -> Refused:

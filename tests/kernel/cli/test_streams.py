@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from kit.command import run
+from kit.lan import host_on_lan
 
 TAPBRIDGE = (sys.executable, "-m", "tapbridge")
 WORDS = (["--version"], ["--help"], ["explain"], ["explain", "--json"])
@@ -30,6 +32,14 @@ def test_an_output_that_cannot_be_written_is_told(words: list[str]) -> None:
     done = run("sh", "-c", 'exec "$@" >/dev/full', "sh", *TAPBRIDGE, *words, check=False)
     assert done.returncode == 1
     assert done.stderr == "error: the output cannot be written: No space left on device\n"
+
+
+def test_a_change_that_cannot_be_told_of_is_done_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAPBRIDGE_RUN_DIR", str(tmp_path))
+    with host_on_lan():
+        done = run("sh", "-c", 'exec "$@" >/dev/full', "sh", *TAPBRIDGE, "up", check=False)
+        assert (done.returncode, done.stderr) == (0, "error: the output cannot be written: No space left on device\n")
+        assert "master br0" in run("ip", "link", "show", "dev", "eth0").stdout
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
