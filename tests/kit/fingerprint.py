@@ -6,7 +6,8 @@ ports; timers of bridges and ports, counters and handles of nft; what remains of
 a lifetime (that it ends is compared); learnt neighbours and learnt forwarding entries; the metric and the expiry of
 routes by router advertisement, since a copy waits behind the kernel's own; whether an IPv6 address came by one
 (mngtmpaddr and its IFA_PROTO are compared); of a lease file all but which address each link holds; PIDs, the number of
-the namespace, and what is in a PID file, a lock file or a journal that is there.
+the namespace, and what is in a PID file, a lock file or a journal that is there; the folder of a
+namespace while it is empty.
 """
 
 from __future__ import annotations
@@ -158,6 +159,8 @@ def _files(folder: Path) -> Iterator[str]:
     for where in ("run", "state", "leases"):
         for path in (folder / where).rglob("*"):
             there = path.lstat()
+            if path.name.startswith("netns-") and not any(path.iterdir()):
+                continue
             content = "" if stat.S_ISDIR(there.st_mode) else _content(path)
             name = re.sub(r"netns-\d+", "netns", str(path.relative_to(folder)))
             yield f"{name} {there.st_mode:o} {there.st_uid}:{there.st_gid} {content}"

@@ -160,14 +160,26 @@ class Ordeal:
         words, environment = self.command(verb), self.stage.environment
         ended = injection.fail(call, fault, words, environment, self.folder, alone=rehearsal.alone)
         told = [f"cut off: {who}" for who in self.reach.unanswered()]
-        if ended.code == STUCK:
-            return (*told, *self._recovered(rehearsal))
-        wanted = rehearsal.before if ended.code else rehearsal.after
-        lies = self._differing_at_last(lambda found: differing(wanted, found))
-        if lies:
-            told += [f"exit {ended.code}, but {lie}" for lie in (*lies, ended.output)]
-            told += self._recovered(rehearsal)
-        return tuple(told)
+        if ended.code != STUCK:
+            wanted = rehearsal.before if ended.code else rehearsal.after
+            lies = self._differing_at_last(lambda found: differing(wanted, found))
+            told += [f"exit {ended.code}, but {lie}" for lie in lies]
+            if not lies:
+                return tuple(told)
+        left = self._recovered(rehearsal)
+        return (*told, *left, f"it said: {ended.output}") if told or left else ()
+
+    def recovery_failed(self, verb: Verb, rehearsal: Rehearsal, first: Call, call: Call, fault: str) -> tuple[str, ...]:
+        """Kill the verb at the first call and let this call of the recovery fail. Exit 0 must mean before or after."""
+        self.get_ready(verb)
+        self.kill(first, self.command(verb), alone=rehearsal.alone)
+        words, environment = [*TAPBRIDGE, *RECOVER], self.stage.environment
+        ended = injection.fail(call, fault, words, environment, self.folder, alone=not self.scene.leased)
+        told = [f"cut off: {who}" for who in self.reach.unanswered()]
+        if ended.code == 0:
+            told += [f"exit 0, but {lie}" for lie in self._differing_at_last(rehearsal.strangeness)]
+        left = self._recovered(rehearsal)
+        return (*told, *left, f"it said: {ended.output}") if told or left else ()
 
     def _recovered(self, rehearsal: Rehearsal) -> tuple[str, ...]:
         done = self.stage.tapbridge(*RECOVER)
