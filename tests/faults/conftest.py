@@ -1,19 +1,36 @@
-"""The fault suite's record: what every test tried goes into one table."""
+"""The fault suite's record: what every test tried, and after a whole run the page that tells of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
-from kit.tally import Tally
+from kit.command import run
+from kit.tally import WHOLE, Tally, page
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
-def tallies(record_property: pytest.FixtureRequest) -> Iterator[list[Tally]]:
-    """Where a test puts what it counts."""
+def tallies(record_property: Callable[[str, object], None]) -> Iterator[list[Tally]]:
+    """Where a test puts what it counts; it goes to the session's own process with the test's report."""
     found: list[Tally] = []
     yield found
     for tally in found:
         record_property("tally", asdict(tally))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much was tried; write the page after a whole run."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    found = [Tally(**told) for report in reports for name, told in report.user_properties if name == "tally"]
+    if not found:
+        return
+    points, wrong = sum(tally.tried for tally in found), sum(len(tally.complaints) for tally in found)
+    terminalreporter.write_line(f"faults: {points} points, {wrong} did not hold")
+    if WHOLE:
+        commit = run("git", "-C", ROOT, "rev-parse", "--short=12", "HEAD", check=False).stdout.strip()
+        (ROOT / "docs/reliability.md").write_text(page(found, commit or "unknown"))

@@ -12,9 +12,9 @@ import pytest
 
 from kit.ordeal import VERBS, ordeal_of
 from kit.scenes import SCENES
-from kit.tally import WHOLE, Tally, changing, sample
+from kit.tally import WHOLE, Tally, changing, sample, spread
 
-FIRST, SECOND = (40, 99) if WHOLE else (4, 4)
+FIRST, SECOND = (8, 99) if WHOLE else (3, 3)
 
 
 @pytest.mark.parametrize("verb", ["up", "down"])
@@ -24,7 +24,7 @@ def test_a_recovery_survives_a_kill_as_well(scene: str, verb: str, tmp_path: Pat
     tallies.append(tally)
     with ordeal_of(scene, tmp_path / "stage") as ordeal:
         rehearsal = ordeal.rehearse(VERBS[verb])
-        for first in sample(changing(rehearsal.calls), FIRST, offset=len(verb)):
+        for first in spread(changing(rehearsal.calls), FIRST, offset=len(verb)):
             recovery = ordeal.rehearse_recovery(VERBS[verb], rehearsal, first)
             for second in sample(changing(recovery), SECOND, offset=first.number):
                 told = ordeal.attempt(

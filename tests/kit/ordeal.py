@@ -167,7 +167,7 @@ class Ordeal:
             if not lies:
                 return tuple(told)
         left = self._recovered(rehearsal)
-        return (*told, *left, f"it said: {ended.output}") if told or left else ()
+        return (f"it said: {ended.output}", *told, *left) if told or left else ()
 
     def recovery_failed(self, verb: Verb, rehearsal: Rehearsal, first: Call, call: Call, fault: str) -> tuple[str, ...]:
         """Kill the verb at the first call and let this call of the recovery fail. Exit 0 must mean before or after."""
@@ -179,7 +179,7 @@ class Ordeal:
         if ended.code == 0:
             told += [f"exit 0, but {lie}" for lie in self._differing_at_last(rehearsal.strangeness)]
         left = self._recovered(rehearsal)
-        return (*told, *left, f"it said: {ended.output}") if told or left else ()
+        return (f"it said: {ended.output}", *told, *left) if told or left else ()
 
     def _recovered(self, rehearsal: Rehearsal) -> tuple[str, ...]:
         done = self.stage.tapbridge(*RECOVER)

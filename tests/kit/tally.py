@@ -1,24 +1,27 @@
-"""Counting what was tried, and what did not hold."""
+"""Counting what was tried, and what did not hold; and the page that tells of it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import platform
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from kit.injection import Call
 
-WHOLE: Final = os.environ.get("TAPBRIDGE_FAULTS") == "all"
+WHOLE: Final = os.environ.get("TAPBRIDGE_TEST_ALL") == "1"
 """Whether everything is tried (`script/test faults --all`), not CI's sample."""
 
 _SHOWN: Final = 12
+_WIDTH: Final = 400
 _T = TypeVar("_T")
 
 
 @dataclass(slots=True)
 class Tally:
-    """The trials of one test. `complaints` has one entry for each that did not hold."""
+    """The trials of one test. `complaints` has one entry for each that did not hold; `changing` counts the points at
+    calls that change, start or tell something."""
 
     fault: str
     scene: str
@@ -32,9 +35,9 @@ class Tally:
         """Count a trial at this call."""
         self.tried += 1
         self.changing += call.role != "asks"
-        self.cut_off += any(line.startswith("cut off") for line in told)
+        self.cut_off += any("cut off" in line for line in told)
         if told:
-            self.complaints.append("\n    ".join([where, *told[:_SHOWN]]))
+            self.complaints.append("\n    ".join([where, *(line[:_WIDTH] for line in told[:_SHOWN])]))
             print(f"{self.scene} {self.verb}: {self.complaints[-1]}", flush=True)
 
     def told(self) -> str:
@@ -44,7 +47,12 @@ class Tally:
 
 def sample(items: Sequence[_T], most: int, *, offset: int = 0) -> list[_T]:
     """All of them if everything is tried; else as many as told, evenly spread, always the same."""
-    if WHOLE or len(items) <= most:
+    return list(items) if WHOLE else spread(items, most, offset=offset)
+
+
+def spread(items: Sequence[_T], most: int, *, offset: int = 0) -> list[_T]:
+    """At most so many of them, evenly spread, always the same."""
+    if len(items) <= most:
         return list(items)
     return [items[(offset + number * len(items) // most) % len(items)] for number in range(most)]
 
@@ -52,3 +60,72 @@ def sample(items: Sequence[_T], most: int, *, offset: int = 0) -> list[_T]:
 def changing(calls: Sequence[Call]) -> list[Call]:
     """The calls that change something, start something or tell something."""
     return [call for call in calls if call.role != "asks"]
+
+
+def page(tallies: Iterable[Tally], commit: str) -> str:
+    """docs/reliability.md: the table of a whole run."""
+    return "\n".join([*_HEAD.format(kernel=platform.release(), commit=commit).splitlines(), *_table(tallies), ""])
+
+
+def _table(tallies: Iterable[Tally]) -> Iterator[str]:
+    ordered = sorted(tallies, key=lambda tally: tally.fault)
+    for fault in dict.fromkeys(tally.fault for tally in ordered):
+        rows = [tally for tally in ordered if tally.fault == fault]
+        yield from ("", f"## {fault[0].upper()}{fault[1:]}", "")
+        yield "| scene | verb | points | of them at a changing call | cut off | did not hold |"
+        yield "|---|---|---|---|---|---|"
+        for row in rows:
+            yield f"| {row.scene} | `{row.verb}` | {' | '.join(map(str, _counts(row)))} |"
+        yield f"| all | | {' | '.join(str(sum(column)) for column in zip(*map(_counts, rows), strict=True))} |"
+        wrong = [(row, complaint.splitlines()[0]) for row in rows for complaint in row.complaints]
+        yield from ("", *(f"- {row.scene}, `{row.verb}`: `{' '.join(line.split())}`" for row, line in wrong))
+
+
+def _counts(tally: Tally) -> tuple[int, int, int, int]:
+    return tally.tried, tally.changing, tally.cut_off, len(tally.complaints)
+
+
+_HEAD.format(kernel=platform.release(), commit=commit).splitlines(), *_table(tallies), ""])
+
+
+def _table(tallies: Iterable[Tally]) -> Iterator[str]:
+    ordered = sorted(tallies, key=lambda tally: tally.fault)
+    for fault in sorted({tally.fault for tally in ordered}):
+        rows = [tally for tally in ordered if tally.fault == fault]
+        yield from ("", f"## {fault[0].upper()}{fault[1:]}", "")
+        yield "| scene | verb | points | of them at a changing call | cut off | did not hold |"
+        yield "|---|---|---|---|---|---|"
+        for row in rows:
+            counts = (row.tried, row.changing, row.cut_off, len(row.complaints))
+            yield f"| {row.scene} | `{row.verb}` | {' | '.join(map(str, counts))} |"
+        sums = [sum(column) for column in zip(*((r.tried, r.changing, r.cut_off, len(r.complaints)) for r in rows))]
+        yield f"| all | | {' | '.join(map(str, sums))} |"
+        wrong = [
+            f"{r.scene}, `{r.verb}`: `{' '.join(c.splitlines()[0].split())[:140]}`" for r in rows for c in r.complaints
+        ]
+        yield from ("", *(f"- {line}" for line in wrong)) if wrong else ()
+
+
+_HEAD: Final = """\
+# Reliability
+
+What was done to the program, and what held. The cases are enumerated, not rolled: strace counts the system calls of a
+command in a dry run, and then each of them is the one at which the program is killed, or which fails, in turn
+(`script/test faults --all`; CI runs a fixed sample of it, `script/test faults`). The program holds no code for that.
+
+- **Scenes.** Eight hosts, each with a LAN, a neighbour on it, a gateway, and a network behind the gateway: static;
+  leased (dhclient and a real server that renews every three seconds); advertised (IPv6 by router advertisement);
+  secondaries (labels, lifetimes, peers, a second subnet); policy (rules, tables, multipath, static ARP); take-name;
+  bridges (somebody's bridge, a guest's tap and a foreign one); docker (its bridge and its nft rules).
+- **Points.** Before every system call that changes something outside (netlink, files, ioctl, bpf, signals), starts a
+  process, or prints; in the whole run also before those that only ask.
+- **Held** means: after one `tapbridge recover` the host is, by fingerprint, that of before or that of after. And at each
+  point, with nothing recovered, a new TCP connection and a ping are answered at every address, from a neighbour, from
+  the gateway and from behind it, over IPv4 and IPv6, with the neighbour caches of the LAN emptied. Where a call fails
+  instead: exit 0 and after, or exit 4 and `recover` mends what is left, or any other code and before.
+- **The fingerprint** is read by `ip`, `bridge`, `nft` and from /proc/sys: links with all details, addresses, routes of
+  all tables, rules, static neighbours, ports and their flags, static forwarding entries, the nft ruleset, all switches
+  of all links, files with mode, owner and content, processes. tests/kit/fingerprint.py names what it leaves out.
+
+Linux {kernel}, commit {commit}.
+"""

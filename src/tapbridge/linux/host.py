@@ -67,9 +67,9 @@ class LinuxHost:
 
         try:
             state = observe_kernel(self._channel, scope)
+            return _with_processes(state) if scope is Scope.HOST else state
         except (OSError, Malformed) as error:
             raise _unreadable(error) from error
-        return _with_processes(state) if scope is Scope.HOST else state
 
     def read_files(self, paths: Sequence[str]) -> tuple[File, ...]:
         """These files as they are; see ports.Host. Raises HostError."""
