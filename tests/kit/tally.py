@@ -85,27 +85,6 @@ def _counts(tally: Tally) -> tuple[int, int, int, int]:
     return tally.tried, tally.changing, tally.cut_off, len(tally.complaints)
 
 
-_HEAD.format(kernel=platform.release(), commit=commit).splitlines(), *_table(tallies), ""])
-
-
-def _table(tallies: Iterable[Tally]) -> Iterator[str]:
-    ordered = sorted(tallies, key=lambda tally: tally.fault)
-    for fault in sorted({tally.fault for tally in ordered}):
-        rows = [tally for tally in ordered if tally.fault == fault]
-        yield from ("", f"## {fault[0].upper()}{fault[1:]}", "")
-        yield "| scene | verb | points | of them at a changing call | cut off | did not hold |"
-        yield "|---|---|---|---|---|---|"
-        for row in rows:
-            counts = (row.tried, row.changing, row.cut_off, len(row.complaints))
-            yield f"| {row.scene} | `{row.verb}` | {' | '.join(map(str, counts))} |"
-        sums = [sum(column) for column in zip(*((r.tried, r.changing, r.cut_off, len(r.complaints)) for r in rows))]
-        yield f"| all | | {' | '.join(map(str, sums))} |"
-        wrong = [
-            f"{r.scene}, `{r.verb}`: `{' '.join(c.splitlines()[0].split())[:140]}`" for r in rows for c in r.complaints
-        ]
-        yield from ("", *(f"- {line}" for line in wrong)) if wrong else ()
-
-
 _HEAD: Final = """\
 # Reliability
 
@@ -119,9 +98,9 @@ command in a dry run, and then each of them is the one at which the program is k
   bridges (somebody's bridge, a guest's tap and a foreign one); docker (its bridge and its nft rules).
 - **Points.** Before every system call that changes something outside (netlink, files, ioctl, bpf, signals), starts a
   process, or prints; in the whole run also before those that only ask.
-- **Held** means: after one `tapbridge recover` the host is, by fingerprint, that of before or that of after. And at each
-  point, with nothing recovered, a new TCP connection and a ping are answered at every address, from a neighbour, from
-  the gateway and from behind it, over IPv4 and IPv6, with the neighbour caches of the LAN emptied. Where a call fails
+- **Held** means: after one `tapbridge recover` the host is, by fingerprint, that of before or that of after. And at
+  each point, with nothing recovered, a new TCP connection and a ping are answered at every address, from a
+  neighbour, the gateway and behind it, over IPv4 and IPv6, with the neighbour caches of the LAN emptied. Where a call fails
   instead: exit 0 and after, or exit 4 and `recover` mends what is left, or any other code and before.
 - **The fingerprint** is read by `ip`, `bridge`, `nft` and from /proc/sys: links with all details, addresses, routes of
   all tables, rules, static neighbours, ports and their flags, static forwarding entries, the nft ruleset, all switches
