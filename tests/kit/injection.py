@@ -19,7 +19,8 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -72,7 +73,7 @@ def calls_of(words: Sequence[str], environment: Mapping[str, str], folder: Path)
     """Run a program to its end, and tell its calls that change something, that start something, or that ask."""
     log = folder / "calls.strace"
     _run([*_strace(log), "-s", "200", f"--trace={_kinds(_KINDS)}", *words], environment)
-    return list(_read(log.read_text(errors="replace"), folder))
+    return _read(log.read_text(errors="replace"))
 
 
 def kill(call: Call, words: Sequence[str], environment: Mapping[str, str], folder: Path, *, alone: bool) -> Ended:
@@ -91,6 +92,23 @@ def kill(call: Call, words: Sequence[str], environment: Mapping[str, str], folde
     raise AssertionError(f"not held at {call}: {log.read_text()[-2000:]}")
 
 
+def calls_of_running(pid: int, folder: Path) -> list[Call]:
+    """The calls of a process that runs already, from now to its end."""
+    log = folder / "calls.strace"
+    with _attached(pid, [*_strace(log), "-s", "200", f"--trace={_kinds(_KINDS)}"]):
+        pass
+    return _read(log.read_text(errors="replace"))
+
+
+def kill_running(call: Call, pid: int, folder: Path) -> bool:
+    """Kill a process that runs already before this call, counted from now; whether it came to it."""
+    log = folder / "kill.strace"
+    inject = f"--inject={call.kind}:signal=SIGKILL:when={call.number}"
+    with _attached(pid, [*_strace(log), "-s", "0", f"--trace={call.kind}", *_only(call), inject]):
+        pass
+    return _count(log, call) == call.number
+
+
 def fail(
     call: Call, fault: str, words: Sequence[str], environment: Mapping[str, str], folder: Path, *, alone: bool
 ) -> Ended:
@@ -101,6 +119,18 @@ def fail(
     ended = _run([*_strace(log), "-s", "0", *quick, f"--trace={call.kind}", *_only(call), inject, *words], environment)
     said = ended.stdout + ended.stderr
     return Ended(code=ended.returncode, reached=_count(log, call) >= call.number, output=said)
+
+
+@contextmanager
+def _attached(pid: int, words: Sequence[str]) -> Iterator[None]:
+    """Strace at a process until that ends."""
+    with subprocess.Popen([*words, "-p", str(pid)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as strace:
+        deadline = time.monotonic() + _LIMIT_S
+        while strace.poll() is None and f"TracerPid:\t{strace.pid}\n" not in Path(f"/proc/{pid}/status").read_text():
+            assert time.monotonic() < deadline, f"strace does not attach to {pid}"
+            time.sleep(0.002)
+        yield
+        strace.wait(_LIMIT_S)
 
 
 def _strace(log: Path) -> list[str]:
@@ -181,7 +211,7 @@ def _count(log: Path, call: Call) -> int:
     return sum(1 for line in log.read_text(errors="replace").splitlines() if f"{call.kind}(" in line)
 
 
-def _read(text: str, folder: Path) -> list[Call]:
+def _read(text: str) -> list[Call]:
     counts: Counter[str] = Counter()
     found = []
     for line in text.splitlines():

@@ -21,11 +21,12 @@ from kit.injection import Call, Ended
 from kit.lan import batch
 from kit.reach import Reach, reach_of
 from kit.scenes import SCENES, Scene
-from kit.stage import TAPBRIDGE, Stage, standing
+from kit.stage import TAPBRIDGE, Stage, processes_in, standing
 
 RECOVER: Final = ("recover", "--wait", "10")
 """A guardian may be at work as well: who is second waits."""
 
+WINDOW_S: Final = 2
 REFUSED: Final = 3
 STUCK: Final = 4
 _SETTLING_S: Final = 0.5
@@ -180,6 +181,21 @@ class Ordeal:
             told += [f"exit 0, but {lie}" for lie in self._differing_at_last(rehearsal.strangeness)]
         left = self._recovered(rehearsal)
         return (f"it said: {ended.output}", *told, *left) if told or left else ()
+
+    def guardian(self) -> int:
+        """A change that waits to be confirmed, for so short that its guardian will soon take it back: its PID."""
+        self.get_ready(VERBS["up"])
+        self._must(*self.scene.up, "--confirm", str(WINDOW_S), "--no-wait")
+        return next(pid for pid, words in processes_in(self.stage.host) if "--confirm" in words)
+
+    def guardian_killed(self, call: Call) -> tuple[str, ...]:
+        """Kill the guardian before this call of its way back. A recovery then leads to before."""
+        reached = injection.kill_running(call, self.guardian(), self.folder)
+        told = [f"cut off after the kill: {who}" for who in self.reach.unanswered()]
+        if not reached:
+            told.append("the guardian did not come to this call")
+        free = self.ends["free"]
+        return (*told, *self._recovered(Rehearsal(before=free, after=free, calls=())))
 
     def _recovered(self, rehearsal: Rehearsal) -> tuple[str, ...]:
         done = self.stage.tapbridge(*RECOVER)

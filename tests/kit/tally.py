@@ -100,8 +100,8 @@ command in a dry run, and then each of them is the one at which the program is k
   process, or prints; in the whole run also before those that only ask.
 - **Held** means: after one `tapbridge recover` the host is, by fingerprint, that of before or that of after. And at
   each point, with nothing recovered, a new TCP connection and a ping are answered at every address, from a
-  neighbour, the gateway and behind it, over IPv4 and IPv6, with the neighbour caches of the LAN emptied. Where a call fails
-  instead: exit 0 and after, or exit 4 and `recover` mends what is left, or any other code and before.
+  neighbour, the gateway and behind it, over IPv4 and IPv6, with the neighbour caches of the LAN emptied. Where a call
+  fails instead: exit 0 and after, or exit 4 and `recover` mends what is left, or any other code and before.
 - **The fingerprint** is read by `ip`, `bridge`, `nft` and from /proc/sys: links with all details, addresses, routes of
   all tables, rules, static neighbours, ports and their flags, static forwarding entries, the nft ruleset, all switches
   of all links, files with mode, owner and content, processes. tests/kit/fingerprint.py names what it leaves out.
