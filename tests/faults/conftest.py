@@ -1,4 +1,4 @@
-"""The fault suite's record: what every test tried, and after a whole run the page that tells of it."""
+"""The fault suite's scenes, each built once, and its record: what every test tried, and the page that tells of it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,18 @@ from pathlib import Path
 import pytest
 
 from kit.command import run
+from kit.ordeal import Ordeal, ordeal_of
+from kit.scenes import SCENES
 from kit.tally import WHOLE, Tally, page
 
 ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="session", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in SCENES])
+def ordeal(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ordeal]:
+    """A scene, ready for faults; all tests with it run in one worker, one after another."""
+    with ordeal_of(request.param, tmp_path_factory.mktemp(request.param) / "stage") as found:
+        yield found
 
 
 @pytest.fixture

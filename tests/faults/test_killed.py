@@ -6,26 +6,32 @@ after, wholly. With `--all`, before the calls that only ask as well.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from kit.ordeal import VERBS, ordeal_of
-from kit.scenes import SCENES
+from kit import injection
+from kit.ordeal import VERBS, Ordeal
 from kit.tally import WHOLE, Tally, changing, sample
 
-SAMPLE = 12
+SAMPLE = 5
+GUARDIANS = 2
 
 
 @pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("scene", SCENES)
-def test_a_host_survives_a_kill_anywhere(scene: str, verb: str, tmp_path: Path, tallies: list[Tally]) -> None:
-    tally = Tally("kill", scene, verb)
+def test_a_host_survives_a_kill_anywhere(ordeal: Ordeal, verb: str, tallies: list[Tally]) -> None:
+    tally = Tally("kill", ordeal.scene.name, verb)
     tallies.append(tally)
-    with ordeal_of(scene, tmp_path / "stage") as ordeal:
-        rehearsal = ordeal.rehearse(VERBS[verb])
-        assert len(changing(rehearsal.calls)) > 5
-        for call in rehearsal.calls if WHOLE else sample(changing(rehearsal.calls), SAMPLE, offset=len(scene)):
-            told = ordeal.attempt(lambda call=call: ordeal.killed(VERBS[verb], rehearsal, call))
-            tally.note(str(call), call, told)
+    calls = ordeal.rehearse(VERBS[verb]).calls
+    assert len(changing(calls)) > 5
+    for call in calls if WHOLE else sample(changing(calls), SAMPLE, offset=len(ordeal.scene.name)):
+        tally.note(str(call), call, ordeal.attempt(lambda call=call: ordeal.killed(VERBS[verb], call)))
+    assert tally.told() == ""
+
+
+def test_a_host_survives_the_death_of_its_guardian(ordeal: Ordeal, tallies: list[Tally]) -> None:
+    tally = Tally("kill", ordeal.scene.name, "the guardian")
+    tallies.append(tally)
+    calls = changing(injection.calls_of_running(ordeal.guardian(), ordeal.folder))
+    assert len(calls) > 5
+    for call in sample(calls, GUARDIANS, offset=len(ordeal.scene.name)):
+        tally.note(str(call), call, ordeal.attempt(lambda call=call: ordeal.guardian_killed(call)))
     assert tally.told() == ""

@@ -6,12 +6,13 @@ that is a complaint, and the scene is built anew.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -29,7 +30,7 @@ RECOVER: Final = ("recover", "--wait", "10")
 WINDOW_S: Final = 2
 REFUSED: Final = 3
 STUCK: Final = 4
-_SETTLING_S: Final = 0.5
+_SETTLING_S: Final = 0.3
 _PATIENCE_S: Final = 5.0
 
 
@@ -79,6 +80,14 @@ class Rehearsal:
         return min((differing(end, found) for end in (self.before, self.after)), key=len)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """How a trial ended. `reached`: the program came to the call at all; `told` is empty where everything held."""
+
+    reached: bool
+    told: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class Ordeal:
     """A scene under faults. It is entered by `ordeal_of`."""
@@ -89,6 +98,7 @@ class Ordeal:
     stage: Stage = field(init=False)
     reach: Reach = field(init=False)
     ends: dict[str, Fingerprint] = field(init=False, default_factory=dict)
+    rehearsals: dict[str, Rehearsal] = field(init=False, default_factory=dict)
 
     def build(self) -> None:
         """Build the scene, or build it anew."""
@@ -104,15 +114,18 @@ class Ordeal:
         self.ends["pending"] = self._at_rest()
 
     def rehearse(self, verb: Verb) -> Rehearsal:
-        """Give the command undisturbed."""
-        self.get_ready(verb)
-        calls = injection.calls_of(self.command(verb), self.stage.environment, self.folder)
-        return Rehearsal(before=self.ends[verb.start], after=self._at_rest(), calls=tuple(calls))
+        """Give the command undisturbed, once."""
+        if verb.name not in self.rehearsals:
+            self.get_ready(verb)
+            calls = injection.calls_of(self.command(verb), self.stage.environment, self.folder)
+            after = self._at_rest()
+            self.rehearsals[verb.name] = Rehearsal(before=self.ends[verb.start], after=after, calls=tuple(calls))
+        return self.rehearsals[verb.name]
 
-    def rehearse_recovery(self, verb: Verb, rehearsal: Rehearsal, call: Call) -> list[Call]:
+    def rehearse_recovery(self, verb: Verb, call: Call) -> list[Call]:
         """The system calls of the recovery from a kill at this call."""
         self.get_ready(verb)
-        self.kill(call, self.command(verb), alone=rehearsal.alone)
+        self._kill(verb, call)
         return injection.calls_of([*TAPBRIDGE, *RECOVER], self.stage.environment, self.folder)
 
     def get_ready(self, verb: Verb) -> None:
@@ -124,63 +137,55 @@ class Ordeal:
         if told := self._differing_at_last(lambda found: differing(wanted, found)):
             raise Spoilt(told)
 
-    def kill(self, call: Call, words: Sequence[str], *, alone: bool) -> Ended:
-        """Run a command and kill it before this call."""
-        return injection.kill(call, words, self.stage.environment, self.folder, alone=alone)
-
     def command(self, verb: Verb) -> list[str]:
         """A verb as it is typed."""
         return [*TAPBRIDGE, *verb.words(self.scene)]
 
-    def attempt(self, trial: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
-        """What a trial complains of. After a complaint the scene is built anew."""
+    def attempt(self, trial: Callable[[], Trial]) -> Trial:
+        """Do it. After a complaint the scene is built anew."""
         try:
-            told = trial()
+            done = trial()
         except (AssertionError, subprocess.TimeoutExpired) as error:
-            told = (f"{type(error).__name__}: {error}",)
-        if told:
+            done = Trial(reached=True, told=(f"{type(error).__name__}: {error}",))
+        if done.told:
             self.build()
-        return told
+        return done
 
-    def killed(self, verb: Verb, rehearsal: Rehearsal, call: Call, *, again: Call | None = None) -> tuple[str, ...]:
+    def killed(self, verb: Verb, call: Call, *, again: Call | None = None) -> Trial:
         """Kill the verb before this call, and the recovery before that one; ask at each rest; recover; compare."""
         self.get_ready(verb)
-        ended = self.kill(call, self.command(verb), alone=rehearsal.alone)
-        told = [f"cut off after the kill: {who}" for who in self.reach.unanswered()]
+        ended = self._kill(verb, call)
+        told = self._unanswered("after the kill")
         if again is not None:
-            self.kill(again, [*TAPBRIDGE, *RECOVER], alone=not self.scene.leased)
-            told += [f"cut off after the second kill: {who}" for who in self.reach.unanswered()]
-        told += self._recovered(rehearsal)
-        if not ended.reached:
-            told += [f"not killed, exit {ended.code}: {ended.output}"] if ended.code else []
-        return tuple(told)
+            ended = self._kill(None, again)
+            told += self._unanswered("after the second kill")
+        told += self._recovered(self.rehearse(verb))
+        if not ended.reached and ended.code:
+            told += (f"not killed, exit {ended.code}: {ended.output}",)
+        return Trial(reached=ended.reached, told=told)
 
-    def failed(self, verb: Verb, rehearsal: Rehearsal, call: Call, fault: str) -> tuple[str, ...]:
+    def failed(self, verb: Verb, call: Call, fault: str) -> Trial:
         """Let this call fail. Exit 0 must mean after; 4 may be anything that a recovery mends; all others, before."""
         self.get_ready(verb)
-        words, environment = self.command(verb), self.stage.environment
-        ended = injection.fail(call, fault, words, environment, self.folder, alone=rehearsal.alone)
-        told = [f"cut off: {who}" for who in self.reach.unanswered()]
+        ended = self._fail(verb, call, fault)
+        told, rehearsal = self._unanswered("after the fault"), self.rehearse(verb)
         if ended.code != STUCK:
             wanted = rehearsal.before if ended.code else rehearsal.after
-            lies = self._differing_at_last(lambda found: differing(wanted, found))
-            told += [f"exit {ended.code}, but {lie}" for lie in lies]
-            if not lies:
-                return tuple(told)
-        left = self._recovered(rehearsal)
-        return (f"it said: {ended.output}", *told, *left) if told or left else ()
+            told += self._lies(ended, lambda found: differing(wanted, found))
+        if ended.code == STUCK or told:
+            told += self._recovered(rehearsal)
+        return Trial(reached=ended.reached, told=(f"it said: {ended.output}", *told) if told else ())
 
-    def recovery_failed(self, verb: Verb, rehearsal: Rehearsal, first: Call, call: Call, fault: str) -> tuple[str, ...]:
+    def recovery_failed(self, verb: Verb, first: Call, call: Call, fault: str) -> Trial:
         """Kill the verb at the first call and let this call of the recovery fail. Exit 0 must mean before or after."""
         self.get_ready(verb)
-        self.kill(first, self.command(verb), alone=rehearsal.alone)
-        words, environment = [*TAPBRIDGE, *RECOVER], self.stage.environment
-        ended = injection.fail(call, fault, words, environment, self.folder, alone=not self.scene.leased)
-        told = [f"cut off: {who}" for who in self.reach.unanswered()]
+        self._kill(verb, first)
+        ended = self._fail(None, call, fault)
+        told, rehearsal = self._unanswered("after the fault"), self.rehearse(verb)
         if ended.code == 0:
-            told += [f"exit 0, but {lie}" for lie in self._differing_at_last(rehearsal.strangeness)]
-        left = self._recovered(rehearsal)
-        return (f"it said: {ended.output}", *told, *left) if told or left else ()
+            told += self._lies(ended, rehearsal.strangeness)
+        told += self._recovered(rehearsal)
+        return Trial(reached=ended.reached, told=(f"it said: {ended.output}", *told) if told else ())
 
     def guardian(self) -> int:
         """A change that waits to be confirmed, for so short that its guardian will soon take it back: its PID."""
@@ -188,14 +193,48 @@ class Ordeal:
         self._must(*self.scene.up, "--confirm", str(WINDOW_S), "--no-wait")
         return next(pid for pid, words in processes_in(self.stage.host) if "--confirm" in words)
 
-    def guardian_killed(self, call: Call) -> tuple[str, ...]:
+    def guardian_killed(self, call: Call) -> Trial:
         """Kill the guardian before this call of its way back. A recovery then leads to before."""
-        reached = injection.kill_running(call, self.guardian(), self.folder)
-        told = [f"cut off after the kill: {who}" for who in self.reach.unanswered()]
-        if not reached:
-            told.append("the guardian did not come to this call")
-        free = self.ends["free"]
-        return (*told, *self._recovered(Rehearsal(before=free, after=free, calls=())))
+        reached = injection.kill_running(self._here(call), self.guardian(), self.folder)
+        told, free = self._unanswered("after the kill"), self.ends["free"]
+        told += self._recovered(Rehearsal(before=free, after=free, calls=()))
+        return Trial(reached=reached, told=told)
+
+    def _kill(self, verb: Verb | None, call: Call) -> Ended:
+        """Kill a verb, or without one the recovery."""
+        return injection.kill(
+            self._here(call),
+            self.command(verb) if verb else [*TAPBRIDGE, *RECOVER],
+            self.stage.environment,
+            self.folder,
+            alone=self._alone(verb),
+        )
+
+    def _fail(self, verb: Verb | None, call: Call, fault: str) -> Ended:
+        return injection.fail(
+            self._here(call),
+            fault,
+            self.command(verb) if verb else [*TAPBRIDGE, *RECOVER],
+            self.stage.environment,
+            self.folder,
+            alone=self._alone(verb),
+        )
+
+    def _alone(self, verb: Verb | None) -> bool:
+        """Whether the program starts no other; a recovery may start the DHCP client."""
+        return self.rehearse(verb).alone if verb else not self.scene.leased
+
+    def _here(self, call: Call) -> Call:
+        """The call as it is in this building of the scene, whose namespace has another number."""
+        if call.path is None:
+            return call
+        return replace(call, path=re.sub(r"netns-\d+", f"netns-{self.stage.cookie}", call.path))
+
+    def _unanswered(self, when: str) -> tuple[str, ...]:
+        return tuple(f"cut off {when}: {who}" for who in self.reach.unanswered())
+
+    def _lies(self, ended: Ended, differences: Callable[[Fingerprint], tuple[str, ...]]) -> tuple[str, ...]:
+        return tuple(f"exit {ended.code}, but {lie}" for lie in self._differing_at_last(differences))
 
     def _recovered(self, rehearsal: Rehearsal) -> tuple[str, ...]:
         done = self.stage.tapbridge(*RECOVER)

@@ -12,6 +12,7 @@ import fcntl
 import os
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from kit.scenes import LINK_LOCAL, MAC, Scene
 
 TAPBRIDGE = (sys.executable, "-m", "tapbridge")
 _TUNSETIFF, _TAP_WITHOUT_HEADER = 0x400454CA, 0x1002
+_SO_NETNS_COOKIE = 71
 _PATIENCE_S = 20.0
 _LAN = """
 link add lan0 address 02:00:00:00:01:01 type bridge mcast_snooping 0
@@ -71,6 +73,13 @@ class Stage:
             "TAPBRIDGE_STATE_DIR": str(self.folder / "state"),
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
         }
+
+    @property
+    def cookie(self) -> int:
+        """The number of the host's namespace (SO_NETNS_COOKIE), which is in the names of the program's folders."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            cookie: int = struct.unpack("=Q", any_socket.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8))[0]
+        return cookie
 
     def tapbridge(self, *words: str) -> subprocess.CompletedProcess[str]:
         """The program, as its users start it."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from kit.injection import Call
+from kit.ordeal import Trial
 
 WHOLE: Final = os.environ.get("TAPBRIDGE_TEST_ALL") == "1"
 """Whether everything is tried (`script/test faults --all`), not CI's sample."""
@@ -27,17 +28,19 @@ class Tally:
     scene: str
     verb: str
     tried: int = 0
+    missed: int = 0
     changing: int = 0
     cut_off: int = 0
     complaints: list[str] = field(default_factory=list)
 
-    def note(self, where: str, call: Call, told: Sequence[str]) -> None:
+    def note(self, where: str, call: Call, trial: Trial) -> None:
         """Count a trial at this call."""
-        self.tried += 1
-        self.changing += call.role != "asks"
-        self.cut_off += any("cut off" in line for line in told)
-        if told:
-            self.complaints.append("\n    ".join([where, *(line[:_WIDTH] for line in told[:_SHOWN])]))
+        self.tried += trial.reached
+        self.missed += not trial.reached
+        self.changing += trial.reached and call.role != "asks"
+        self.cut_off += any("cut off" in line for line in trial.told)
+        if trial.told:
+            self.complaints.append("\n    ".join([where, *(line[:_WIDTH] for line in trial.told[:_SHOWN])]))
             print(f"{self.scene} {self.verb}: {self.complaints[-1]}", flush=True)
 
     def told(self) -> str:
@@ -72,8 +75,8 @@ def _table(tallies: Iterable[Tally]) -> Iterator[str]:
     for fault in dict.fromkeys(tally.fault for tally in ordered):
         rows = [tally for tally in ordered if tally.fault == fault]
         yield from ("", f"## {fault[0].upper()}{fault[1:]}", "")
-        yield "| scene | verb | points | of them at a changing call | cut off | did not hold |"
-        yield "|---|---|---|---|---|---|"
+        yield "| scene | verb | points | of them at a changing call | not reached | cut off | did not hold |"
+        yield "|---|---|---|---|---|---|---|"
         for row in rows:
             yield f"| {row.scene} | `{row.verb}` | {' | '.join(map(str, _counts(row)))} |"
         yield f"| all | | {' | '.join(str(sum(column)) for column in zip(*map(_counts, rows), strict=True))} |"
@@ -81,8 +84,8 @@ def _table(tallies: Iterable[Tally]) -> Iterator[str]:
         yield from ("", *(f"- {row.scene}, `{row.verb}`: `{' '.join(line.split())}`" for row, line in wrong))
 
 
-def _counts(tally: Tally) -> tuple[int, int, int, int]:
-    return tally.tried, tally.changing, tally.cut_off, len(tally.complaints)
+def _counts(tally: Tally) -> tuple[int, ...]:
+    return tally.tried, tally.changing, tally.missed, tally.cut_off, len(tally.complaints)
 
 
 _HEAD: Final = """\
@@ -97,7 +100,8 @@ command in a dry run, and then each of them is the one at which the program is k
   secondaries (labels, lifetimes, peers, a second subnet); policy (rules, tables, multipath, static ARP); take-name;
   bridges (somebody's bridge, a guest's tap and a foreign one); docker (its bridge and its nft rules).
 - **Points.** Before every system call that changes something outside (netlink, files, ioctl, bpf, signals), starts a
-  process, or prints; in the whole run also before those that only ask.
+  process, or prints; in the whole run also before those that only ask. Not reached: a call that a program made in the
+  dry run and not this time, such as another look at what it waits for.
 - **Held** means: after one `tapbridge recover` the host is, by fingerprint, that of before or that of after. And at
   each point, with nothing recovered, a new TCP connection and a ping are answered at every address, from a
   neighbour, the gateway and behind it, over IPv4 and IPv6, with the neighbour caches of the LAN emptied. Where a call
