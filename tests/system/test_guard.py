@@ -17,7 +17,7 @@ from tapbridge.transact.journal import Journal, load_records
 
 WINDOW_S = 5
 SHORT_S = 2
-RUNS = 200 if os.environ.get("TAPBRIDGE_ALL") else 2
+RUNS = 200 if os.environ.get("TAPBRIDGE_TEST_ALL") else 2
 LIMIT_S = 30
 LATE_S = 2.0
 LOGOUT = "[Login]\nKillUserProcesses=yes\nKillExcludeUsers=nobody\n"  # the default spares root
