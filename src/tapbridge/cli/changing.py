@@ -6,17 +6,20 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tapbridge.cli.result import Result, finding_text
+from tapbridge.cli.result import Result, as_before, finding_text
 from tapbridge.cli.turn import Session, wait_option
+from tapbridge.core.verify import verify_alone
 from tapbridge.model.errors import Exit, Refused
 from tapbridge.model.journal import Began
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import State
 from tapbridge.model.step import WriteFile
 from tapbridge.model.verdict import Finding, Severity, Verdict
-from tapbridge.transact.transaction import Guards, Report, apply
+from tapbridge.transact.guards import Guards
+from tapbridge.transact.transaction import Report, apply
 
 if TYPE_CHECKING:
     from tapbridge.cli.world import World
@@ -78,22 +81,31 @@ def carry_out(
     check: Callable[[State], Verdict],
     words: Callable[[State], str],
     guards: Guards | None = None,
+    prove: Callable[[], Verdict] = Verdict,
 ) -> Result:
     """Apply a plan and say how it ended; `words` makes the text of success from the state that was read back.
 
-    With guards the outcome may be `pending`: the change is there, and waits to be confirmed.
+    `check` reads back, `prove` asks others. With guards the outcome may be `pending`: the change is there, and waits
+    to be confirmed.
     """
     if not plan.stages:
         findings = session.findings + plan.risks
         document = _document("nothing", plan, 0) if session.as_json else {"outcome": "nothing"}
         return Result(document=document, text=words(plan.after), findings=findings)
     began = _begin(plan, session, guarded=guards is not None)
-    report = apply(plan, began, session.host, session.journal, check, guards)
+    proofs = (partial(verify_alone, plan), partial(_proved, check, prove), check)
+    report = apply(plan, began, session.host, session.journal, proofs, guards)
     document = _document(report.outcome, plan, report.done) if session.as_json else {"outcome": report.outcome}
     if report.outcome in ("done", "pending"):
-        return Result(document=document, text=words(plan.after), findings=session.findings + _told(plan))
+        findings = session.findings + _told(plan) + _finished(plan, report)
+        return Result(document=document, text=words(plan.after), findings=findings)
     exit_code = 128 + report.signal if report.signal and report.outcome != "stuck" else _EXITS[report.outcome]
     return Result(exit=exit_code, document=document, findings=(*session.findings, _failure(plan, report)))
+
+
+def _proved(check: Callable[[State], Verdict], prove: Callable[[], Verdict], state: State) -> Verdict:
+    verdict = check(state)
+    return prove() if verdict.ok else verdict
 
 
 def _begin(plan: Plan, session: Session, *, guarded: bool) -> Began:
@@ -121,13 +133,28 @@ def _told(plan: Plan) -> tuple[Finding, ...]:
     return tuple(risk for risk in plan.risks if risk.severity is Severity.WARNING)
 
 
+def _finished(plan: Plan, report: Report) -> tuple[Finding, ...]:
+    """What happened on the way, where the change was finished because there was no way back."""
+    if not report.told:
+        return ()
+    return (
+        Finding(
+            code="finished-instead",
+            severity=Severity.WARNING,
+            subject=plan.command,
+            message=f"{plan.command} met something that would have taken it back: {report.reason}",
+            evidence=report.told,
+        ),
+    )
+
+
 def _failure(plan: Plan, report: Report) -> Finding:
     if report.outcome == "rolled-back":
         return Finding(
             code="rolled-back",
             severity=Severity.ERROR,
             subject=plan.command,
-            message=f"{plan.command} failed and was taken back, the host is as before: {report.reason}",
+            message=f"{plan.command} failed and was taken back, {as_before(report.told)}: {report.reason}",
             evidence=(*report.evidence, *report.told),
             fix=report.hint,
         )

@@ -17,8 +17,8 @@ from tapbridge.model.plan import Plan
 from tapbridge.model.proof import Flow
 from tapbridge.model.values import IfName
 from tapbridge.model.verdict import Finding, Severity
+from tapbridge.transact.guards import Guards
 from tapbridge.transact.journal import Journal
-from tapbridge.transact.transaction import Guards
 
 if TYPE_CHECKING:
     from tapbridge.cli.turn import Session

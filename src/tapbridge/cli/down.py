@@ -12,13 +12,13 @@ from tapbridge.cli.turn import turn
 from tapbridge.core.guard import guard
 from tapbridge.core.mark import find_marked_uplink, read_mark
 from tapbridge.core.release import find_released, release
-from tapbridge.core.verify import verify_carried
+from tapbridge.core.verify import verify_carried, verify_empty, verify_uplink
 from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Release
 from tapbridge.model.plan import Plan
-from tapbridge.model.state import State
+from tapbridge.model.state import Link, State
 from tapbridge.model.values import IfName, parse_found_name
-from tapbridge.model.verdict import Finding, Severity, Verdict
+from tapbridge.model.verdict import Verdict
 
 if TYPE_CHECKING:
     from tapbridge.cli.world import World
@@ -39,24 +39,25 @@ def run(args: Namespace, world: World) -> Result:
         parse_found_name(args.bridge)
     if args.dry_run or args.script:
         with world.host() as host:
-            plan, _ = _plan(args, host.observe())
+            plan, *_ = _plan(args, host.observe())
             return foretell(plan, world, as_script=args.script)
     with turn(world, "down", wait_s=args.wait, as_json=args.json) as session:
         state = session.host.observe()
         if args.bridge is None and not any(read_mark(link) for link in state.links):
             done = Plan(command="down", stages=(), before=state, after=state)
             return carry_out(done, session, _anything, lambda _: "There is no bridge of ours; nothing to do.")
-        plan, nic = _plan(args, state)
+        plan, uplink, nic = _plan(args, state)
         proof = ask_before(state, find_released(state, args.bridge).name)
+        return carry_out(
+            plan,
+            session,
+            lambda now: _released(plan, now, uplink, nic),
+            lambda now: _success(now, nic),
+            prove=lambda: proof.check(nic),
+        )
 
-        def check(now: State) -> Verdict:
-            released = _released(plan, now, nic)
-            return proof.check(nic) if released.ok else released
 
-        return carry_out(plan, session, check, lambda now: _success(now, nic))
-
-
-def _plan(args: Namespace, state: State) -> tuple[Plan, IfName]:
+def _plan(args: Namespace, state: State) -> tuple[Plan, Link, IfName]:
     from tapbridge.cli.handover import hand_over
 
     bridge = find_released(state, args.bridge)
@@ -71,19 +72,21 @@ def _plan(args: Namespace, state: State) -> tuple[Plan, IfName]:
     verdict = guard(plan, uplink)
     if not verdict.ok:
         raise Refused(f"the plan is not safe: {verdict.findings[0].message}", hint="report this", code="cut-off")
-    return plan, nic
+    return plan, uplink, nic
 
 
 def _anything(_: State) -> Verdict:
     return Verdict()
 
 
-def _released(plan: Plan, state: State, nic: IfName) -> Verdict:
-    link = state.link(nic)
-    if link is not None and link.master is None:
-        return verify_carried(plan.after, state, nic)
-    message = f"{nic} is still a port" if link else f"there is no link {nic}"
-    return Verdict(findings=(Finding(code="not-released", severity=Severity.ERROR, subject=nic, message=message),))
+def _released(plan: Plan, state: State, uplink: Link, nic: IfName) -> Verdict:
+    standing = verify_uplink(plan, uplink, state)
+    if not standing.ok:
+        return standing
+    bridge = next(link.index for link in plan.before.links if link.name == uplink.master)
+    going = [link.name for link in state.links if link.index == bridge]
+    findings = [verify_empty(plan.after, state, name).findings for name in going]
+    return Verdict(findings=sum(findings, verify_carried(plan.after, state, nic).findings))
 
 
 def _success(state: State, nic: IfName) -> str:

@@ -39,6 +39,11 @@ class Result:
         return self.document.get("outcome") not in (None, "planned")
 
 
+def as_before(told: tuple[str, ...]) -> str:
+    """How the host is after a way back; `told` are the sentences beside it that say what is not as it was."""
+    return "the host is as before" + (", but for what is named here" if told else "")
+
+
 def finding_json(finding: Finding) -> dict[str, Any]:
     """A finding as the contract's JSON."""
     return {

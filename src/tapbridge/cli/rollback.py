@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from tapbridge.cli.pending import require_waiting
-from tapbridge.cli.result import Result
+from tapbridge.cli.result import Result, as_before
 from tapbridge.cli.turn import opened, take_back_found, wait_option
 from tapbridge.model.errors import Stuck
 from tapbridge.transact.found import find_begun
@@ -34,5 +34,5 @@ def run(args: Namespace, world: World) -> Result:
             hint="mend what is named, then: tapbridge recover",
             code="stuck",
         )
-    lines = [f"{command} is taken back; the host is as before.", *(f"But {sentence}." for sentence in undone.told)]
+    lines = [f"{command} is taken back; {as_before(undone.told)}.", *undone.told]
     return Result(document={"outcome": "done", "steps": []}, text="\n".join(lines))

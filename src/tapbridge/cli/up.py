@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tapbridge.cli.changing import ask, carry_out, foretell, plan_options
@@ -14,7 +15,7 @@ from tapbridge.core.adopt import adopt, require_adoption
 from tapbridge.core.attach import with_taps
 from tapbridge.core.choose import find_nic
 from tapbridge.core.guard import guard
-from tapbridge.core.verify import verify, verify_carried
+from tapbridge.core.verify import verify, verify_carried, verify_uplink
 from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.intent import Adopt, Release
 from tapbridge.model.plan import Plan
@@ -133,13 +134,15 @@ def _adopt(plan: Plan, intent: Adopt, session: Session, guarding: Guarding, proo
         return _success(state, intent) if plan.stages else "There is nothing to do."
 
     def check(state: State) -> Verdict:
-        final = _final(intent)
-        for verdict in (verify(intent, state), verify_carried(plan.after, state, final)):
+        nic = plan.before.link(intent.nic)
+        assert nic is not None, "it was found there"
+        for verdict in (verify_uplink(plan, nic, state), verify(intent, state)):
             if not verdict.ok:
                 return verdict
-        return proof.check(final)
+        return verify_carried(plan.after, state, _final(intent))
 
-    return carry_out(plan, session, check, words, guarding.guards())
+    prove = partial(proof.check, _final(intent))
+    return carry_out(plan, session, check, words, guarding.guards(), prove=prove)
 
 
 def _success(state: State, intent: Adopt) -> str:

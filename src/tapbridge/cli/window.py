@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from tapbridge.cli.result import Result
+from tapbridge.cli.result import Result, as_before
 from tapbridge.model.errors import Exit, Stuck
 from tapbridge.model.journal import Applied, Ended, load, read_line
 from tapbridge.model.proof import Flow
@@ -178,10 +178,10 @@ def _result(result: Result, ended: Ended, number: int) -> Result:
         code=ended.outcome,
         severity=Severity.ERROR,
         subject="up",
-        message=f"the change was taken back, the host is as before: {ended.reason}"
+        message=f"the change was taken back, {as_before(ended.told)}: {ended.reason}"
         if rolled_back
         else f"the change could not be taken back wholly: {ended.reason}",
-        evidence=ended.left,
+        evidence=ended.left or ended.told,
         fix=None if rolled_back else "mend what is named, then: tapbridge recover",
     )
     document = {**result.document, "outcome": ended.outcome}

@@ -30,10 +30,12 @@ _KERNELS_OWN = (1, 2, 3)  # IFAPROT_KERNEL_LO, _RA, _LL: include/uapi/linux/if_a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """The state to go back to, and the sentences that tell what is not as before in it."""
+    """The state to go back to, and the sentences that tell what is not as before in it. `finished`: it is the one that
+    the change was to lead to."""
 
     state: State
     told: tuple[str, ...] = ()
+    finished: bool = False
 
 
 def merge(before: State, after: State, steps: Sequence[Step], now: State, touched: tuple[str, ...]) -> Merged:
@@ -42,13 +44,14 @@ def merge(before: State, after: State, steps: Sequence[Step], now: State, touche
     Where the link that carried the host before is gone (its bridge was deleted), there is no way back, and the state
     to go to is `after`.
     """
-    root, other = (after, before) if _lost_carrier(before, now, touched) else (before, after)
+    lost = _lost_carrier(before, now, touched)
+    root, other = (after, before) if lost else (before, after)
     vanished = _vanished(root, now, touched) - _deleted_taps(root, steps)
-    state = _without(root, vanished)
     told = tuple(f"{name} is not there any more" for name in sorted(vanished))
-    if _lost_carrier(before, now, touched):
+    if lost:
         told = ("there is no way back without the bridge, so the change was finished instead", *told)
-    return _Merge(state, other, steps, now, touched).merged(told)
+    merged = _Merge(_without(root, vanished), other, steps, now, touched).merged(told)
+    return replace(merged, finished=lost and not vanished)
 
 
 def _lost_carrier(before: State, now: State, touched: tuple[str, ...]) -> bool:
@@ -127,7 +130,7 @@ class _Merge:
         known = {_key(a) for state in self._known for a in state.addresses}
         known |= {_key(step.address) for step in self._steps if isinstance(step, PutAddress)}
         for address in self._now.addresses:
-            if address.link not in self._names or _key(address) in known or _passes(address):
+            if address.link not in self._names or _key(address) in known or passes(address):
                 continue
             home = self._home(address.link)
             if home is not None:
@@ -175,7 +178,7 @@ def _find_carrier(root: State, touched: tuple[str, ...]) -> IfName | None:
     return next(iter(carrying), there[0].name if there else None)
 
 
-def _passes(address: Address) -> bool:
+def passes(address: Address) -> bool:
     """Whether an address comes and goes by itself: the kernel's own, and our copies of temporary ones."""
     return (
         is_link_local(address.family, address.ip) or address.temporary or address.proto in (*_KERNELS_OWN, COPY_PROTO)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from tapbridge.core.mark import find_marked_uplink, read_mark
+from tapbridge.core.merge import passes
 from tapbridge.model.intent import Adopt
-from tapbridge.model.state import PROTO_RA, Link, State
+from tapbridge.model.plan import Plan
+from tapbridge.model.state import PROTO_KERNEL, PROTO_RA, Link, State
 from tapbridge.model.values import is_link_local
 from tapbridge.model.verdict import Finding, Severity, Verdict
 
@@ -35,6 +37,49 @@ def verify(intent: Adopt, state: State) -> Verdict:
         text = f"{bridge.name} has another Ethernet address than {nic.name}"
         found.append(_wrong("bridge-mac", bridge.name, text, nic.mac, bridge.mac))
     return Verdict(findings=tuple(found))
+
+
+def verify_uplink(plan: Plan, uplink: Link, found: State) -> Verdict:
+    """Whether the uplink, known by its number, is called and placed as planned, is up, and has its carrier still."""
+    link = next((x for x in found.links if x.index == uplink.index), None)
+    if link is None:
+        return _failed("uplink-gone", uplink.name, f"{uplink.name} is not there any more", uplink.name, None)
+    wanted = next(x for x in plan.after.links if x.index == uplink.index)
+    wrong = []
+    if link.name != wanted.name:
+        text = f"{wanted.name} is called {link.name} now"
+        wrong.append(_wrong("uplink-renamed", wanted.name, text, wanted.name, link.name))
+    if link.master != wanted.master:
+        text = f"{link.name} is a port of {link.master}" if link.master else f"{link.name} is no port"
+        wrong.append(_wrong("uplink-moved", link.name, text, wanted.master, link.master))
+    if wanted.up and not link.up:
+        wrong.append(_wrong("uplink-down", link.name, f"{link.name} is down", "up", "down"))
+    elif uplink.carrier and not link.carrier:
+        wrong.append(_wrong("no-carrier", link.name, f"{link.name} has lost its carrier", "carrier", "none"))
+    return Verdict(findings=tuple(wrong))
+
+
+def verify_empty(wanted: State, found: State, name: str) -> Verdict:
+    """Whether a link has nothing that would be lost when its place is left: nothing that is not in `wanted`."""
+    addresses = {(a.ip, a.prefix) for a in wanted.addresses}
+    routes = {(r.family, r.table, r.dst) for r in wanted.routes}
+    added = [
+        f"{a.ip}/{a.prefix}" for a in found.addresses_of(name) if (a.ip, a.prefix) not in addresses and not passes(a)
+    ]
+    added += [
+        f"a route to {r.dst}"
+        for r in found.routes_of(name)
+        if (r.family, r.table, r.dst) not in routes and r.protocol not in (PROTO_KERNEL, PROTO_RA)
+    ]
+    return Verdict(
+        findings=tuple(_wrong("added-meanwhile", name, f"{what} was added to {name}", None, what) for what in added)
+    )
+
+
+def verify_alone(plan: Plan, found: State) -> Verdict:
+    """Whether, before the move, nobody has added anything to the link that is left, which would go with what goes."""
+    left = [x.name for x in plan.before.links if x.name in plan.touched and plan.before.addresses_of(x.name)]
+    return Verdict(findings=tuple(one for name in left for one in verify_empty(plan.before, found, name).findings))
 
 
 def verify_carried(wanted: State, found: State, link: str) -> Verdict:

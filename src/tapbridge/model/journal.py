@@ -78,11 +78,13 @@ class Undoing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """The last record: `confirmed`, `done`, `rolled-back` or `stuck`."""
+    """The last record: `confirmed`, `done`, `rolled-back` or `stuck`; `told` is what is not as before although nothing
+    is `left`."""
 
     outcome: str
     reason: str = ""
     left: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,13 @@ class Plan:
     touched: tuple[str, ...] = ()
     risks: tuple[Finding, ...] = ()
 
+    def parts(self) -> tuple[tuple[Stage, ...], tuple[Stage, ...], tuple[Stage, ...]]:
+        """The stages before the move, the move and what follows it, and the scaffolding at the end."""
+        reasons = [stage.reason for stage in self.stages]
+        move = reasons.index(Reason.MOVE) if Reason.MOVE in reasons else 0
+        tidy = reasons.index(Reason.TIDY) if Reason.TIDY in reasons else len(reasons)
+        return self.stages[:move], self.stages[move:tidy], self.stages[tidy:]
+
     @property
     def steps(self) -> tuple[Step, ...]:
         """The steps of all stages, in order."""

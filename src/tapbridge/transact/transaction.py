@@ -2,7 +2,7 @@
 
 The order is that of every other tool's mistakes avoided: nothing is touched before the state before is on disk and,
 where the change must be confirmed, before somebody else stands ready to take it back. What cannot be undone by
-comparison, the deletion of a bridge, comes after the proof.
+comparison, the deletion of a bridge, comes after the proof; then all is read once more, since others are at work too.
 """
 
 from __future__ import annotations
@@ -11,16 +11,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tapbridge.model.errors import HostError
-from tapbridge.model.journal import Acting, Applied, Began, Ended
-from tapbridge.model.plan import Plan, Reason, Stage
+from tapbridge.model.journal import Acting, Began, Ended
+from tapbridge.model.plan import Plan, Stage
 from tapbridge.model.state import Scope, State
 from tapbridge.model.step import KERNEL_STEPS, AddTap, Await, AwaitLocal, DeleteTaps, Shield, Unshield
 from tapbridge.model.verdict import Verdict
 from tapbridge.ports import Host
 from tapbridge.transact.batches import batches
+from tapbridge.transact.guards import Guards
 from tapbridge.transact.journal import Journal
 from tapbridge.transact.signals import Interrupted, Signals, shielded_from_signals
 from tapbridge.transact.undo import Undone, take_back
+
+Proofs = tuple[Callable[[State], Verdict], Callable[[State], Verdict], Callable[[State], Verdict]]
+"""What the state must stand up to after each of the parts of a plan (Plan.parts)."""
 
 _NOT_JOURNALLED = (*KERNEL_STEPS, AddTap, DeleteTaps, Await, AwaitLocal, Shield, Unshield)
 
@@ -40,22 +44,12 @@ class Report:
     signal: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guards:
-    """What stands beside a change that must be confirmed. `arm` returns when all are ready, or raises; `window` makes
-    the record that begins the time for confirming, or None where the proof is enough; `disarm` ends them."""
-
-    arm: Callable[[Journal, Began], None]
-    window: Callable[[], Applied | None]
-    disarm: Callable[[], None]
-
-
 def apply(
     plan: Plan,
     began: Began,
     host: Host,
     journal: Journal,
-    check: Callable[[State], Verdict],
+    proofs: Proofs,
     guards: Guards | None = None,
 ) -> Report:
     """Carry the plan out. Never raises for what the host refuses: it is taken back, and the report says so.
@@ -72,20 +66,17 @@ def apply(
             journal.end(Ended(outcome="refused"))
             raise
         try:
-            run.perform((stage for stage in plan.stages if stage.reason is not Reason.TIDY), signals)
-            verdict = check(host.observe(Scope.KERNEL))
-            if verdict.ok:
-                run.perform((stage for stage in plan.stages if stage.reason is Reason.TIDY), signals)
-                applied = guards.window() if guards is not None else None
-                if applied is not None:
-                    journal.note(applied)
+            verdict = run.carry_out(plan, proofs, signals)
+            applied = guards.window() if verdict.ok and guards is not None else None
+            if applied is not None:
+                journal.note(applied)
         except (HostError, Interrupted, OSError) as error:
             report = run.failed(error)
         except BaseException:  # an error of our own: the host comes first
             run.undo("an error of tapbridge's own")
             raise
         else:
-            report = run.ended(verdict, applied=verdict.ok and applied is not None)
+            report = run.ended(verdict, applied=applied is not None)
         if guards is not None and report.outcome != "pending":
             guards.disarm()
         return report
@@ -98,7 +89,15 @@ class _Run:
         self._began, self._host, self._journal = began, host, journal
         self._done = 0
 
-    def perform(self, stages: Iterable[Stage], signals: Signals) -> None:
+    def carry_out(self, plan: Plan, proofs: Proofs, signals: Signals) -> Verdict:
+        verdict = Verdict()
+        for stages, proof in zip(plan.parts(), proofs, strict=True):
+            if stages and verdict.ok:
+                self._perform(stages, signals)
+                verdict = proof(self._host.observe(Scope.KERNEL))
+        return verdict
+
+    def _perform(self, stages: Iterable[Stage], signals: Signals) -> None:
         for steps in batches(stages):
             signals.raise_if_pending()
             if not isinstance(steps[0], _NOT_JOURNALLED):
@@ -138,7 +137,7 @@ class _Run:
         number: int | None = None,
     ) -> Report:
         return Report(
-            outcome="stuck" if undone.left else "rolled-back",
+            outcome=undone.outcome,
             done=self._done,
             reason=reason,
             hint=hint,

@@ -27,10 +27,17 @@ _ROUNDS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undone:
-    """How an undo ended: what is `left`, empty for nothing, and what is to be `told` although nothing is."""
+    """How an undo ended: what is `left`, empty for nothing, and what is to be `told` although nothing is. `finished`:
+    there was no way back, and the change was finished instead."""
 
     left: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
+    finished: bool = False
+
+    @property
+    def outcome(self) -> str:
+        """What became of the change, as its last record says it."""
+        return "stuck" if self.left else "done" if self.finished else "rolled-back"
 
 
 def mend(began: Began, host: Host, journal: Journal) -> tuple[str, Undone]:
@@ -41,7 +48,8 @@ def mend(began: Began, host: Host, journal: Journal) -> tuple[str, Undone]:
     if not began.guarded and not differences(began.after, host.observe(began.after.scope), began.touched):
         journal.end(Ended(outcome="done"))
         return "finished", Undone()
-    return "taken back", take_back(began, host, journal, f"'{began.command}' was cut off")
+    undone = take_back(began, host, journal, f"'{began.command}' was cut off")
+    return "finished" if undone.finished else "taken back", undone
 
 
 def take_back(began: Began, host: Host, journal: Journal, reason: str) -> Undone:
@@ -51,8 +59,7 @@ def take_back(began: Began, host: Host, journal: Journal, reason: str) -> Undone
         undone = _one_round(began, host, journal, reason)
         if not undone.left:
             break
-    outcome = "stuck" if undone.left else "rolled-back"
-    journal.end(Ended(outcome=outcome, reason=reason, left=undone.left))
+    journal.end(Ended(outcome=undone.outcome, reason=reason, left=undone.left, told=undone.told))
     return undone
 
 
@@ -81,7 +88,7 @@ def _owner_round(began: Began, host: Host, errors: list[str]) -> Undone:
             _perform(owner, host, errors)
             now = host.observe(scope)
     left = differences(wanted.state, now, began.touched)
-    return Undone(left=(*left, *errors) if left else (), told=wanted.told)
+    return Undone(left=(*left, *errors) if left else (), told=wanted.told, finished=wanted.finished)
 
 
 def _perform(plan: Plan, host: Host, errors: list[str]) -> None:

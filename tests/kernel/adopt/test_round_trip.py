@@ -23,6 +23,7 @@ from tapbridge.model.plan import Plan
 from tapbridge.model.state import State
 from tapbridge.model.step import Step
 from tapbridge.model.values import IfName
+from tapbridge.model.verdict import Verdict
 from tapbridge.transact.journal import Journal
 from tapbridge.transact.transaction import Report, apply
 
@@ -61,7 +62,11 @@ def _apply(plan: Plan, host: LinuxHost, folder: Path, intent: Adopt) -> Report:
         after=plan.after,
         touched=plan.touched,
     )
-    return apply(plan, began, host, Journal(folder), lambda state: verify(intent, state))
+
+    def check(state: State) -> Verdict:
+        return verify(intent, state)
+
+    return apply(plan, began, host, Journal(folder), (lambda _: Verdict(), check, check))
 
 
 @both_names
