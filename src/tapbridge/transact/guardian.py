@@ -3,11 +3,11 @@
 Theory of operation. The command forks it before the first step, so it has everything imported and the snapshot in
 memory; it leaves the command's session, terminal, files and control group, locks its memory, opens its own netlink
 socket, rehearses the way back, and only then says that it is ready. From then on it sleeps on three things: a timer of
-CLOCK_BOOTTIME (a suspended host must not sleep through its deadline), the command's pidfd, and the journal's folder:
-it goes when the journal goes, and nobody has to end it. What it does when it
-wakes is decided by the journal alone, under the lock: a change that ended is left alone, one that was proved has its
-window, everything else is taken back. A holder of the lock that does not let go is killed first (the fence): a way back
-that races a command which still applies wrecks both.
+CLOCK_BOOTTIME (a suspended host must not sleep through its deadline), the command's pidfd, and the journal's folder: it
+goes when the journal goes, and nobody has to end it. What it does when it wakes is decided by the journal alone, under
+the lock: a change that ended is left alone, one that was proved has its window, everything else is taken back. A holder
+of the lock that does not let go is killed first (the fence): a way back that races a command which still applies wrecks
+both.
 
 systemd's timer runs a second one beside it, made from the journal, half a second behind.
 """
