@@ -1,13 +1,12 @@
 """The whole of a host as independent tools show it: ip, bridge, nft, /proc/sys, and the files below its folders.
 
 It is the oracle of the fault suite, so nothing of the product reads it. Left out, and named here alone, because the
-kernel or the world decides it: the numbers of links and of
-ports; timers of bridges and ports, counters and handles of nft; what remains of
-a lifetime (that it ends is compared); learnt neighbours and learnt forwarding entries; the metric and the expiry of
-routes by router advertisement, since a copy waits behind the kernel's own; whether an IPv6 address came by one
-(mngtmpaddr and its IFA_PROTO are compared); of a lease file all but which address each link holds; PIDs, the number of
-the namespace, and what is in a PID file, a lock file or a journal that is there; the folder of a
-namespace while it is empty.
+kernel or the world decides it: the numbers of links, of ports and of the namespace, and PIDs; timers of bridges and
+ports, counters and handles of nft; what remains of a lifetime (that it ends is compared); learnt neighbours and learnt
+forwarding entries; the metric and the expiry of routes by router advertisement, since a copy waits behind the kernel's
+own; of a lease file all but which address each link holds; what is in a PID file, a lock file or a journal that is
+there; the folder of a namespace while it is empty; whether a tap has carrier, and what hangs on it, for that depends
+on who had it open last.
 """
 
 from __future__ import annotations
@@ -45,13 +44,14 @@ def fingerprint(stage: Stage) -> Fingerprint:
     )
     (rules6,) = _documents("ip", "-6", "rule show")
     ports, forwarding = _documents("bridge", "link show\nfdb show")
+    taps = [link["ifname"] for link in links if link.get("linkinfo", {}).get("info_kind") == "tun"]
     return {
-        "link": _lines({k: v for k, v in link.items() if k != "addr_info"} for link in links),
+        "link": _lines(_link({k: v for k, v in link.items() if k != "addr_info"}, taps) for link in links),
         "address": _addresses(links),
-        "route": _lines(_route(route) for route in routes),
+        "route": _lines(_route(r) for r in routes if not (r.get("dst") == "ff00::/8" and r.get("dev") in taps)),
         "rule": _lines([*rules4, *rules6]),
         "neighbour": _lines([*neighbours, *proxies]),
-        "port": _lines(ports),
+        "port": _lines(_link(port, taps) for port in ports),
         "forwarding": _lines(entry for entry in forwarding if entry.get("state") in ("permanent", "static")),
         "nft": _lines(_rules()),
         "switch": tuple(sorted(_switches())),
@@ -130,6 +130,17 @@ def _addresses(links: list[dict[str, Any]]) -> tuple[str, ...]:
                 shown["place"] = place
             told.append({"link": link["ifname"], **shown})
     return _lines(told)
+
+
+def _link(link: dict[str, Any], taps: list[str]) -> dict[str, Any]:
+    if link["ifname"] not in taps:
+        return link
+    flags = [flag for flag in link["flags"] if flag not in ("NO-CARRIER", "LOWER_UP")]
+    kind = dict(link.get("linkinfo", {}))
+    if "info_slave_data" in kind:
+        kind["info_slave_data"] = {k: v for k, v in kind["info_slave_data"].items() if k != "state"}
+    rest = {k: v for k, v in link.items() if k not in ("flags", "linkinfo", "operstate", "state")}
+    return {**rest, "flags": flags, "linkinfo": kind}
 
 
 def _route(route: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ _SETTLING_S: Final = 0.3
 _PATIENCE_S: Final = 5.0
 
 
-Start = Literal["free", "bridged", "pending"]
+Start = Literal["free", "bridged", "pending", "tapped"]
 
 
 _GUARDED: Final = ("--confirm", "600", "--no-wait")
@@ -49,6 +49,10 @@ class Verb:
     start: Start
 
 
+def _tap_add(scene: Scene) -> tuple[str, ...]:
+    return ("tap", "add", "web0", "--bridge", scene.bridge)
+
+
 VERBS: Final = {
     verb.name: verb
     for verb in (
@@ -58,6 +62,8 @@ VERBS: Final = {
         Verb(name="up --confirm", words=lambda scene: (*scene.up, *_GUARDED), start="free"),
         Verb(name="confirm", words=lambda _: ("confirm",), start="pending"),
         Verb(name="rollback", words=lambda _: ("rollback",), start="pending"),
+        Verb(name="tap add", words=_tap_add, start="bridged"),
+        Verb(name="tap del", words=lambda _: ("tap", "del", "web0"), start="tapped"),
     )
 }
 
@@ -112,6 +118,8 @@ class Ordeal:
         self.ends["bridged"] = self._at_rest()
         self._go("pending")
         self.ends["pending"] = self._at_rest()
+        self._go("tapped")
+        self.ends["tapped"] = self._at_rest()
 
     def rehearse(self, verb: Verb) -> Rehearsal:
         """Give the command undisturbed, once."""
@@ -254,10 +262,13 @@ class Ordeal:
         if self.stage.tapbridge("rollback").returncode not in (0, REFUSED):
             self._must("rollback")
         self._must("recover")
+        self._must("tap", "del", "--all")
         self._must(*self.scene.down)
-        if start == "bridged":
+        if start in ("bridged", "tapped"):
             self._must(*self.scene.up)
             batch(self.scene.ports)
+            if start == "tapped":
+                self._must(*_tap_add(self.scene))
         elif start == "pending":
             self._must(*self.scene.up, *_GUARDED)
 
