@@ -32,7 +32,7 @@ def guard(plan: Plan, uplink: Link) -> Verdict:
     for number, step in enumerate(plan.steps):
         state = effect(step, state)
         lost = addresses - {a.ip for a in state.addresses}
-        reached = {(r.family, r.table, r.dst) for r in state.routes if _leads_out(state, r, uplink.index)}
+        reached = {(r.family, r.table, r.dst) for r in state.routes if leads_out(state, r, uplink.index)}
         missing = sorted(lost) + sorted(dst for _, _, dst in networks - reached)
         if missing:
             message = f"after step {number + 1} ({type(step).__name__}) the host would not have {', '.join(missing)}"
@@ -41,7 +41,8 @@ def guard(plan: Plan, uplink: Link) -> Verdict:
     return Verdict()
 
 
-def _leads_out(state: State, route: Route, index: int) -> bool:
+def leads_out(state: State, route: Route, index: int) -> bool:
+    """Whether a route leads out through the NIC of this number, or through the bridge whose port it is."""
     if not route.nexthops:
         return True
     nic = next((link for link in state.links if link.index == index), None)

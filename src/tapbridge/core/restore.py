@@ -89,6 +89,10 @@ def restore_owner(
     for dns in before.dns:
         if dns.link in touched and dns not in now.dns and now.link(dns.link) is not None:
             draft.do(SetDns(dns=dns))
+    had = {dns.link for dns in before.dns}
+    for dns in now.dns:
+        if dns.link in touched and dns.link not in had:
+            draft.do(SetDns(dns=replace(dns, servers=(), domains=())))
     draft.do(*(StartClient(client=c) for c in _clients_beyond(before, now, touched, renamed)))
     return draft.plan("recover", touched)
 

@@ -77,9 +77,18 @@ def verify_empty(wanted: State, found: State, name: str) -> Verdict:
 
 
 def verify_alone(plan: Plan, found: State) -> Verdict:
-    """Whether, before the move, nobody has added anything to the link that is left, which would go with what goes."""
+    """Whether, before the move, the link that is left is as the plan knows it.
+
+    What somebody has added to it would go with what goes; and where a route of it is gone, the move would replace the
+    one of another link that is the first of its slot now.
+    """
     left = [x.name for x in plan.before.links if x.name in plan.touched and plan.before.addresses_of(x.name)]
-    return Verdict(findings=tuple(one for name in left for one in verify_empty(plan.before, found, name).findings))
+    verdicts = [
+        verdict
+        for name in left
+        for verdict in (verify_empty(plan.before, found, name), verify_carried(plan.before, found, name))
+    ]
+    return Verdict(findings=tuple(finding for verdict in verdicts for finding in verdict.findings))
 
 
 def verify_carried(wanted: State, found: State, link: str) -> Verdict:

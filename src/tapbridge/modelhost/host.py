@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 
 from tapbridge.core.compare import kernel_part
 from tapbridge.core.effect import effect
 from tapbridge.model.errors import HostError
 from tapbridge.model.state import File, Scope, State
-from tapbridge.model.step import Await, Step, WriteFile
+from tapbridge.model.step import (
+    AddRoute,
+    Await,
+    AwaitLocal,
+    PutAddress,
+    PutNeighbour,
+    PutRoute,
+    RenameLink,
+    SetAddressGeneration,
+    SetAlias,
+    SetMac,
+    SetMaster,
+    SetMtu,
+    SetSysctl,
+    SetUp,
+    Shield,
+    Step,
+    WriteFile,
+)
 
 
 class ModelHost:
@@ -35,6 +54,7 @@ class ModelHost:
                 self._performed += 1
                 raise HostError("the model was told to fail here", index=index, errno=5)
             self._performed += 1
+            self._require_links(step, index)
             self.state = effect(step, self.state)
             if isinstance(step, WriteFile):
                 uid, gid = step.owner or (0, 0)
@@ -45,6 +65,37 @@ class ModelHost:
                 if link is None or link.operstate != "up":
                     raise HostError(f"{step.link} did not come up within {step.limit_s} s", index=index, errno=110)
 
+    def _require_links(self, step: Step, index: int) -> None:
+        """As the kernel does: what is to be made or changed on a link that is not there fails."""
+        names = {link.name for link in self.state.links}
+        if isinstance(step, RenameLink) and step.link not in names and step.to in names:
+            return  # done already
+        for name in _links_of(step):
+            if name not in names:
+                raise HostError(f"there is no link '{name}'", index=index, errno=errno.ENODEV)
+
     def read_files(self, paths: Sequence[str]) -> tuple[File, ...]:
         """These files; what was never written is not there."""
         return tuple(self.files.get(path, File(path=path)) for path in paths)
+
+
+def _links_of(step: Step) -> tuple[str, ...]:
+    """The links that must be there for a step."""
+    match step:
+        case SetMaster():
+            return (step.link, *([step.master] if step.master is not None else []))
+        case Shield():
+            return (step.link, step.to)
+        case (
+            SetUp() | SetMtu() | SetMac() | SetAlias() | SetAddressGeneration() | RenameLink() | Await() | AwaitLocal()
+        ):
+            return (step.link,)
+        case PutAddress():
+            return (step.address.link,)
+        case PutNeighbour():
+            return (step.neighbour.link,)
+        case PutRoute() | AddRoute():
+            return tuple(hop.link for hop in step.route.nexthops if hop.link is not None)
+        case SetSysctl():
+            return (step.sysctl.link,) if step.sysctl.link not in ("all", "default") else ()
+    return ()
