@@ -35,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
         return _leave_stdout(1 if changed is None else changed)
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as stopped:
+        return 128 + getattr(stopped, "number", 2) if changed is None else changed
     return int(result.exit)
 
 

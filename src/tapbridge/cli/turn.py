@@ -16,6 +16,7 @@ from tapbridge.transact.detach import drop_control_group
 from tapbridge.transact.found import Found, Waiting, find_begun, find_waiting, is_watched, lives
 from tapbridge.transact.journal import Journal
 from tapbridge.transact.lock import writing
+from tapbridge.transact.signals import stopped_by_signals
 from tapbridge.transact.undo import Undone, mend, take_back
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def opened(world: World, what: str, *, wait_s: float = 0.0, as_json: bool = Fals
     world.require_root(what)
     with world.host() as host:
         folder = world.journal_dir(host)
-        with writing(folder, wait_s):
+        with stopped_by_signals(), writing(folder, wait_s):
             journal = Journal(folder, world.durable_journal())
             journal.drop_drafts(boot_id())
             yield Session(host=host, journal=journal, boot_id=boot_id(), as_json=as_json)

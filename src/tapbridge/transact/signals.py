@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from tapbridge.model.errors import TapbridgeError
 
@@ -20,6 +21,14 @@ class Interrupted(TapbridgeError):
         self.number = number
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal ends the command outside of a transaction; `number` is its number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 class Signals:
     """The signals that wait."""
 
@@ -31,6 +40,11 @@ class Signals:
                 signal.sigwait({number})
                 raise Interrupted(number)
 
+    def drop(self) -> None:
+        """Forget those that end a process: the change has ended, and how it has must still be said."""
+        while waiting := signal.sigpending() & set(_ENDING):
+            signal.sigwait(waiting)
+
 
 @contextmanager
 def shielded_from_signals() -> Iterator[Signals]:
@@ -40,3 +54,20 @@ def shielded_from_signals() -> Iterator[Signals]:
         yield Signals()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Let TERM, HUP and QUIT end what is done here as INT does, so that nothing stays of it. Those ignored stay so."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    ours = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    try:
+        for number in ours:
+            signal.signal(number, stop)
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)

@@ -77,8 +77,10 @@ def apply(
             raise
         else:
             report = run.ended(verdict, applied=applied is not None)
-        if guards is not None and report.outcome != "pending":
-            guards.disarm()
+        if report.outcome != "pending":
+            signals.drop()
+            if guards is not None:
+                guards.disarm()
         return report
 
 
@@ -95,6 +97,7 @@ class _Run:
             if stages and verdict.ok:
                 self._perform(stages, signals)
                 verdict = proof(self._host.observe(Scope.KERNEL))
+        signals.raise_if_pending()
         return verdict
 
     def _perform(self, stages: Iterable[Stage], signals: Signals) -> None:
@@ -104,7 +107,6 @@ class _Run:
                 self._journal.note(Acting(step=steps[0]))
             self._host.perform(steps)
             self._done += len(steps)
-        signals.raise_if_pending()
 
     def ended(self, verdict: Verdict, *, applied: bool) -> Report:
         if not verdict.ok:
