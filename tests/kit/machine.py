@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -18,27 +18,18 @@ from typing import Any, cast
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from kit.trouble import ACTS, ADDED, NIC, ROUTE, Clock, Crash, Troubled, deed
 from tapbridge.cli.turn import Session, settle, take_back_found
 from tapbridge.core.adopt import adopt
 from tapbridge.core.compare import comparable, differences
 from tapbridge.core.guard import leads_out
-from tapbridge.core.mark import read_mark
 from tapbridge.core.release import find_released, release
 from tapbridge.core.verify import verify, verify_alone, verify_carried, verify_empty, verify_uplink
 from tapbridge.model.errors import HostError, Refused
 from tapbridge.model.intent import Adopt, Release
 from tapbridge.model.journal import Applied, Armed, Began, Ended
 from tapbridge.model.plan import Plan
-from tapbridge.model.state import PROTO_RA, Address, Link, Nexthop, Route, Scope, State
-from tapbridge.model.step import (
-    AddRoute,
-    DeleteAddress,
-    DeleteRoute,
-    PutAddress,
-    RenameLink,
-    SetUp,
-    Step,
-)
+from tapbridge.model.state import PROTO_RA, Link, State
 from tapbridge.model.values import IfName, is_link_local
 from tapbridge.model.verdict import Verdict
 from tapbridge.ports import Host
@@ -51,77 +42,11 @@ from tapbridge.transact.journal import Journal
 from tapbridge.transact.lock import writing
 from tapbridge.transact.transaction import Report, apply
 
-NIC = IfName("eth0")
 BRIDGE = IfName("br0")
 BOOT = "boot"
 WINDOW_S = 60.0
 MOST = 24
 """More batches than any change has."""
-
-
-class Crash(BaseException):
-    """The process is gone: nothing of it runs any more."""
-
-
-class Clock:
-    """Time that only the machine moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        """Seconds."""
-        return self.now
-
-    def wall(self) -> float:
-        """The same."""
-        return self.now
-
-
-class Troubled:
-    """A host to which something happens before its batch of a certain number: a crash, a fault, or somebody's act."""
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self.at = 0
-        self.then: Callable[[], None] = lambda: None
-        self.crashed = False
-
-    def expect(self, at: int, then: Callable[[], None]) -> None:
-        """Let it happen before the batch of that number, counted from now; a number too large: never."""
-        self.at, self.then, self.crashed = at, then, False
-
-    def observe(self, scope: Scope = Scope.HOST) -> State:
-        """The state, for whoever lives."""
-        if self.crashed:
-            raise Crash
-        return self.host.observe(scope)
-
-    def perform(self, steps: Sequence[Step]) -> None:
-        """Carry out, or not."""
-        if self.crashed:
-            raise Crash
-        self.at -= 1
-        if self.at == 0:
-            self.then()
-        self.host.perform(steps)
-
-    def read_files(self, paths: Sequence[str]) -> Any:
-        """No plan of the machine's writes files."""
-        return self.host.read_files(paths)
-
-    def cookie(self) -> int:
-        """The number of the namespace."""
-        return 1
-
-
-ACTS = (
-    *("adds an address to the NIC", "adds an address to the bridge", "adds a route by the NIC"),
-    *("adds a route by the bridge", "takes an address", "takes a route", "sets the NIC down", "sets the NIC up"),
-    *("renames the NIC",),
-)
-ADDED = "198.51.100.7"
-ROUTE = "203.0.113.0/24"
 
 
 class Machine(RuleBasedStateMachine):
@@ -430,26 +355,3 @@ class Machine(RuleBasedStateMachine):
         if finding is not None:
             self.is_at(found.began.after if "finished" in finding.message else found.began.before, None)
         self.settled()
-
-
-def deed(what: str, now: State, nic: Link) -> Sequence[Step]:
-    """What somebody does, as steps; none where there is nothing to do it to."""
-    bridge = next((link for link in now.links if read_mark(link) is not None), None)
-    link = bridge if "bridge" in what else nic
-    if link is None:
-        return ()
-    addresses, routes = now.addresses_of(link.name, 4), now.routes_of(link.name)
-    match what.split()[:2]:
-        case ["adds", "an"]:
-            return (PutAddress(address=Address(link=link.name, family=4, ip=ADDED, prefix=32)),)
-        case ["adds", "a"]:
-            hop = Nexthop(link=link.name)
-            return (AddRoute(route=Route(family=4, dst=ROUTE, scope=253, metric=7, nexthops=(hop,))),)
-        case ["takes", "an"]:
-            return tuple(DeleteAddress(address=a) for a in addresses[:1])
-        case ["takes", "a"]:
-            return tuple(DeleteRoute(route=r) for r in routes[:1])
-        case ["sets", _]:
-            return (SetUp(link=link.name, up=what.endswith("up")),)
-    to = IfName("other0" if link.name != "other0" else NIC)
-    return (RenameLink(link=link.name, to=to),) if now.link(to) is None else ()
