@@ -17,7 +17,7 @@ from tapbridge.cli.result import Result
 from tapbridge.cli.world import World
 from tapbridge.linux.clients import observe_clients
 
-EVERY = 1 if os.environ.get("TAPBRIDGE_ALL") else 4
+EVERY = 1 if os.environ.get("TAPBRIDGE_TEST_ALL") else 4
 MOST = 40
 WORDS = {"up": ["up", "--confirm", "0", "--json"], "down": ["down", "--json"]}
 

@@ -1,7 +1,7 @@
 """Several commands at once, some of them killed: one at a time has the lock, and the host ends at one of its two ends.
 
 What eight workers do in which round, and which of them is killed when, comes from one seed, so every run is the same
-as far as the scheduler lets it be. Six rounds; fifty with TAPBRIDGE_ALL.
+as far as the scheduler lets it be. Six rounds; fifty with TAPBRIDGE_TEST_ALL.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kit.lan import host_on_lan
 from kit.meddlers import Reading, answers, read_host
 from kit.netns import Netns
 
-ROUNDS = 50 if os.environ.get("TAPBRIDGE_ALL") else 6
+ROUNDS = 50 if os.environ.get("TAPBRIDGE_TEST_ALL") else 6
 WORKERS = 8
 SEED = 3
 VERBS: tuple[tuple[str, ...], ...] = (

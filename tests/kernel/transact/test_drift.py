@@ -23,12 +23,12 @@ from tapbridge.cli.result import Result, result_of
 from tapbridge.cli.world import World
 from tapbridge.model.errors import TapbridgeError
 
-ALL = bool(os.environ.get("TAPBRIDGE_ALL"))
+ALL = bool(os.environ.get("TAPBRIDGE_TEST_ALL"))
 MOST = 20
 UP = ("up", "--confirm", "0")
 VERBS = {"up": UP, "take-name": (*UP, "--take-name"), "down": ("down",), "down-take-name": ("down",)}
 EVERY = {verb: 1 if ALL else 3 if verb.endswith("take-name") else 1 for verb in VERBS}
-"""Which batches are tried: with the exchange of names every third, unless TAPBRIDGE_ALL is set."""
+"""Which batches are tried: with the exchange of names every third, unless TAPBRIDGE_TEST_ALL is set."""
 
 LOST = {
     ("up", "adds a route by the NIC"): 6,

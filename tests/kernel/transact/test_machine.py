@@ -13,7 +13,7 @@ from kit.lan import host_on_lan
 from kit.machine import Machine
 from tapbridge.linux.host import LinuxHost
 
-EXAMPLES = 200 if os.environ.get("TAPBRIDGE_ALL") else 12
+EXAMPLES = 200 if os.environ.get("TAPBRIDGE_TEST_ALL") else 12
 
 
 class KernelMachine(Machine):

@@ -1,7 +1,7 @@
 """A signal at any batch of `up` and `down`: the change is taken back or finished, which is said, and nothing is left.
 
 strace delivers it as the program sends its k-th message to the kernel, so the product holds no code for this. In turn
-with each signal every third message is tried; all of them with TAPBRIDGE_ALL.
+with each signal every third message is tried; all of them with TAPBRIDGE_TEST_ALL.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kit.lan import host_on_lan
 from kit.meddlers import answers, read_host
 from tapbridge.cli.main import main
 
-EVERY = 1 if os.environ.get("TAPBRIDGE_ALL") else 8
+EVERY = 1 if os.environ.get("TAPBRIDGE_TEST_ALL") else 8
 MOST = 200
 VERBS = {"up": ("up", "--confirm", "0"), "guarded": ("up", "--confirm", "auto"), "down": ("down",)}
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -30,7 +30,7 @@ ORDER = ENDING + OTHERS
 
 
 def cases(*numbers: signal.Signals) -> Iterator[Any]:
-    """Every verb with every signal; with a guardian only the first of them, unless TAPBRIDGE_ALL is set."""
+    """Every verb with every signal; with a guardian only the first of them, unless TAPBRIDGE_TEST_ALL is set."""
     for number in numbers:
         for verb in VERBS:
             if verb != "guarded" or number == numbers[0] or EVERY == 1:
