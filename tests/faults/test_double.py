@@ -2,16 +2,20 @@
 
 The pairs are the kill of the verb at evenly spread calls, and after each of them that of the recovery at every call
 that changes something (`--all`), or at a few.
+A recovery of what is recovered already writes nothing but its lock.
 """
 
 from __future__ import annotations
 
 import pytest
 
-from kit.ordeal import VERBS, Ordeal
+from kit import injection
+from kit.ordeal import RECOVER, VERBS, Ordeal
+from kit.stage import TAPBRIDGE
 from kit.tally import WHOLE, Tally, changing, sample, spread
 
 FIRST, SECOND = 8 if WHOLE else 2, 2
+LOCKING = {"mkdir", "openat", "ftruncate", "pwrite64", "unlink", "rmdir"}
 
 
 @pytest.mark.parametrize("verb", ["up", "down"])
@@ -25,3 +29,11 @@ def test_a_recovery_survives_a_kill_as_well(ordeal: Ordeal, verb: str, tallies: 
             tally.note(f"{first}, then {second}", second, trial)
     assert tally.tried
     assert tally.told() == ""
+
+
+def test_a_second_recovery_changes_nothing(ordeal: Ordeal) -> None:
+    calls = changing(ordeal.rehearse(VERBS["up"]).calls)
+    first = ordeal.rehearse_recovery(VERBS["up"], calls[len(calls) // 2])
+    again = injection.calls_of([*TAPBRIDGE, *RECOVER], ordeal.stage.environment, ordeal.folder)
+    assert any(call.kind == "sendto" for call in changing(first))
+    assert {call.kind for call in changing(again) if call.role == "changes"} <= LOCKING

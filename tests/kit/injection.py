@@ -42,7 +42,6 @@ _MAKING: Final = re.compile(r"O_(?:CREAT|TRUNC)")
 _LINE: Final = re.compile(r"(?:\d+ +)?(\w+)\((.*)")
 _PATH: Final = re.compile(r'^AT_FDCWD[^"]*"([^"]+)"')
 _HELD_S: Final = 120
-_STILL_S: Final = 0.02
 _LIMIT_S: Final = 60.0
 
 
@@ -80,16 +79,14 @@ def kill(call: Call, words: Sequence[str], environment: Mapping[str, str], folde
     """Run a program and kill it before this call. `alone`: it starts no other."""
     log = folder / "kill.strace"
     traced = [*_strace(log), "-s", "0", f"--trace={call.kind}", *_only(call)]
-    for _ in range(3):
-        if not alone:
-            ended = _run([*traced, f"--inject={call.kind}:signal=SIGKILL:when={call.number}", *words], environment)
-            return Ended(code=ended.returncode, reached=ended.returncode in (137, -9), output=ended.stderr)
+    if alone:
         held = f"--inject={call.kind}:delay_enter={_HELD_S}s:when={call.number}"
         ended = _kill_held([*traced, "--follow-forks", "--seccomp-bpf", held, *words], environment)
-        reached = ended.returncode in (137, -9)
-        if not reached or _count(log, call) == call.number:
-            return Ended(code=ended.returncode, reached=reached, output=ended.stderr)
-    raise AssertionError(f"not held at {call}: {log.read_text()[-2000:]}")
+    else:
+        ended = _run([*traced, f"--inject={call.kind}:signal=SIGKILL:when={call.number}", *words], environment)
+    reached = ended.returncode in (137, -9)
+    assert not reached or _count(log, call) == call.number, f"not killed at {call}: {log.read_text()[-2000:]}"
+    return Ended(code=ended.returncode, reached=reached, output=ended.stderr)
 
 
 def calls_of_running(pid: int, folder: Path) -> list[Call]:
@@ -168,13 +165,10 @@ def _kill_held(words: Sequence[str], environment: Mapping[str, str]) -> subproce
         env={**os.environ, **environment},
     ) as strace:
         deadline = time.monotonic() + _LIMIT_S
-        since, before = time.monotonic(), ""
         while strace.poll() is None:
             assert time.monotonic() < deadline, f"neither held nor at its end: {words}"
-            now = _held_state(strace.pid)
-            if not now or now != before:
-                since, before = time.monotonic(), now
-            elif time.monotonic() - since > _STILL_S:
+            now = _stopped(strace.pid)
+            if now and _sleeps(strace.pid) and _stopped(strace.pid) == now:  # it has not run in between
                 _end(int(now.split()[0]), strace)
             time.sleep(0.003)
         assert strace.stderr is not None
@@ -195,8 +189,8 @@ def _end(pid: int, strace: subprocess.Popen[str]) -> None:
         os.close(program)
 
 
-def _held_state(strace: int) -> str:
-    """The PID of the program and how often it was on a CPU, if it is in a stop of its tracer's; else nothing."""
+def _stopped(strace: int) -> str:
+    """The PID of the program and how often it was on a CPU, if its tracer has stopped it; else nothing."""
     try:
         pid = Path(f"/proc/{strace}/task/{strace}/children").read_text().split()[0]
         status = Path(f"/proc/{pid}/status").read_text()
@@ -204,6 +198,10 @@ def _held_state(strace: int) -> str:
         return ""
     switches = re.findall(r"ctxt_switches:\s+(\d+)", status)
     return f"{pid} {switches}" if re.search(r"^State:\s+t", status, re.MULTILINE) else ""
+
+
+def _sleeps(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
 def _count(log: Path, call: Call) -> int:
