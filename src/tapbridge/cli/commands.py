@@ -24,7 +24,8 @@ COMMANDS = (
     Command("run", "run", "attach QEMU to a network and become it"),
     Command("args", "args", "print the QEMU arguments that `run` would use"),
     Command("tap", "tap", "taps that wait for guests: make, delete and list them"),
-    Command("service", "service", "let the next boot take back what a crash has left in files"),
+    Command("broker", "broker", "lend taps to users without rights, as a policy says"),
+    Command("service", "service", "let the next boot take back what a crash has left in files; start the broker"),
     Command("explain", "explain", "the missing documentation, in the terminal"),
     Command("lab", "lab", "a LAN and a host in namespaces, to try everything safely"),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -109,6 +109,7 @@ def plan_guest(
     bridges = [find_bridge(request.net, state) for request in requests]
     first = next((bridge.name for bridge in bridges if bridge is not None), None)
     seed, keep_seed = read_seed(world.root, world.state_dir(), state, first)
+    seed = replace(seed, user=world.uid or None)
     macs = _choose_macs(requests, name, seed, state)
     taken = set(ids(line, sections))
     nics: list[Planned] = []

@@ -74,40 +74,89 @@ def _attached(
             guest = plan_guest(args, world, host.observe(Scope.LINKS), line, requests)
             yield _keep_seed(guest, host), [UserMode() for _ in guest.nics]
         return
-    from tapbridge.cli.turn import turn
-    from tapbridge.linux.liveness import answers
-
     taps: list[OpenTap] = []
     try:
-        with turn(world, "run", wait_s=args.wait) as session:
-            state = session.host.observe(Scope.KERNEL)
-            _require_no_such_guest(state, name)
-            guest = plan_guest(args, world, state, line, requests)
-            check_free(guest, state, answers)
-            backends = [_attach(nic, guest.name, state, session.host, taps) for nic in guest.nics]
-            guest = replace(_keep_seed(guest, session.host), findings=session.findings + guest.findings)
-        yield guest, backends
+        attached = _own if world.may_change_network() else _borrowed
+        yield attached(args, world, line, requests, name, taps)
     finally:
         for tap in taps:
             tap.close()
+
+
+def _own(
+    args: Namespace,
+    world: World,
+    line: CommandLine,
+    requests: Sequence[NicRequest],
+    name: str,
+    taps: list[OpenTap],
+) -> tuple[GuestPlan, list[Backend]]:
+    """Make the taps. They go into `taps` as soon as they are there."""
+    from tapbridge.cli.turn import turn
+    from tapbridge.linux.liveness import answers
+
+    with turn(world, "run", wait_s=args.wait) as session:
+        state = session.host.observe(Scope.KERNEL)
+        _require_no_such_guest(state, name, None)
+        guest = plan_guest(args, world, state, line, requests)
+        check_free(guest, state, answers)
+        backends = [_attach(nic, guest.name, state, session.host, taps) for nic in guest.nics]
+        return replace(_keep_seed(guest, session.host), findings=session.findings + guest.findings), backends
+
+
+def _borrowed(
+    args: Namespace,
+    world: World,
+    line: CommandLine,
+    requests: Sequence[NicRequest],
+    name: str,
+    taps: list[OpenTap],
+) -> tuple[GuestPlan, list[Backend]]:
+    """Borrow the taps from the broker, likewise. Neighbours are not asked: that, too, needs rights."""
+    from tapbridge.cli.borrowing import borrow_taps
+
+    with world.host() as host:
+        state = host.observe(Scope.KERNEL)
+        _require_no_such_guest(state, name, world.uid)
+        guest = plan_guest(args, world, state, line, requests)
+        check_free(guest, state, lambda _: False)
+        vhosts = [_open_vhost(nic) for nic in guest.nics]
+        borrow_taps(guest, world, taps)
+        lent = iter(taps)
+        backends: list[Backend] = [
+            UserMode() if nic.bridge is None else _files_of(next(lent), vhost)
+            for nic, vhost in zip(guest.nics, vhosts, strict=True)
+        ]
+        return _keep_seed(guest, host), backends
 
 
 def _attach(nic: Planned, guest: str, state: State, host: Host, taps: list[OpenTap]) -> Backend:
     """Make a NIC's tap a port of its bridge. The tap goes into `taps` as soon as it is there."""
     if nic.bridge is None:
         return UserMode()
-    from tapbridge.linux.tun import open_tap, open_vhost
+    from tapbridge.linux.tun import open_tap
+
+    vhost = _open_vhost(nic)
+    taps.append(open_tap(tap_mac(nic.mac), queues=nic.queues))
+    host.perform(attach_steps(taps[-1].name, nic.bridge, guest, ipv6=has_ipv6(state)))
+    return _files_of(taps[-1], vhost)
+
+
+def _open_vhost(nic: Planned) -> tuple[int, ...]:
+    from tapbridge.linux.tun import open_vhost
 
     vhost = open_vhost(nic.queues) if nic.vhost != "off" else ()
     if vhost is None and nic.vhost == "on":
         raise no_vhost()
-    taps.append(open_tap(tap_mac(nic.mac), queues=nic.queues))
-    host.perform(attach_steps(taps[-1].name, nic.bridge, guest, ipv6=has_ipv6(state)))
-    return TapDescriptors(taps=taps[-1].descriptors, vhost=bool(vhost), vhost_files=vhost or ())
+    return vhost or ()
 
 
-def _require_no_such_guest(state: State, name: str) -> None:
-    tap = find_tap(state, name)
+def _files_of(tap: OpenTap, vhost: tuple[int, ...]) -> TapDescriptors:
+    return TapDescriptors(taps=tap.descriptors, vhost=bool(vhost), vhost_files=vhost)
+
+
+def _require_no_such_guest(state: State, name: str, user: int | None) -> None:
+    tap = find_tap(state, name, user)
     if tap is None:
         return
     from tapbridge.guests.survey import identify

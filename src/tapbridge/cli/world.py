@@ -62,6 +62,10 @@ class World:
         home_state = str(Path(self.environ.get("HOME", "/")) / ".local/state")
         return self._folder("TAPBRIDGE_STATE_DIR", "var/lib/tapbridge", "XDG_STATE_HOME", home_state)
 
+    def broker_socket(self) -> Path:
+        """Where the broker listens: also for users, whose own folders are elsewhere."""
+        return Path(self.environ.get("TAPBRIDGE_RUN_DIR") or self.root / "run/tapbridge") / "broker.sock"
+
     def journal_dir(self, host: LinuxHost) -> Path:
         """Where the journal and the lock of this network namespace are."""
         return self.run_dir() / f"netns-{host.cookie()}"

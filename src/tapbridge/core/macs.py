@@ -31,10 +31,12 @@ class Seed:
 
     `machine_id` alone would not do: clones of one disk image often share it. `uplink` is the permanent address of
     the NIC that carried the first guest; it is kept, so that a new NIC does not give every guest a new address.
+    `user` tells guests of one name apart that different users start; None for root's.
     """
 
     machine_id: str
     uplink: Mac | None
+    user: int | None = None
 
 
 def guest_mac(seed: Seed, guest: str, number: int, taken: Container[Mac] = ()) -> Mac:
@@ -45,8 +47,9 @@ def guest_mac(seed: Seed, guest: str, number: int, taken: Container[Mac] = ()) -
     import hashlib
     import hmac
 
+    whose = () if seed.user is None else (str(seed.user),)
     for attempt in range(1000):
-        words = (_PURPOSE.decode(), seed.uplink or "", guest, str(number), str(attempt))
+        words = (_PURPOSE.decode(), seed.uplink or "", guest, str(number), str(attempt), *whose)
         digest = hmac.digest(seed.machine_id.encode(), "\0".join(words).encode(), hashlib.sha256)
         mac = Mac(PREFIX + ":" + digest[:3].hex(":"))
         if not mac.startswith(QEMU_OWN) and mac not in taken:

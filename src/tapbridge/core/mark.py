@@ -3,14 +3,19 @@
 A bridge: `tapbridge uplink=MAC nic=NAME [kept=MAC]`: whose uplink it carries (by the NIC's permanent address), how the
 NIC was called, and, for a bridge that was there before us, the address that it had: such a bridge is not deleted.
 A tap that waits for a guest: `tapbridge tap queues=N [bridge=NAME]`: what was asked for and the kernel forgets.
+A tap that the broker lent: `tapbridge broker uid=N pid=N started=N guest=NAME`: to whom, and with whose end it ends.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from tapbridge.model.state import ALIAS, Link
 from tapbridge.model.values import IfName, Mac
+
+GUEST_BYTES: Final = 128
+"""A guest's name at most; the kernel's alias, which holds it, has 255 bytes (IFALIASZ)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +33,17 @@ class TapMark:
 
     queues: int = 1
     bridge: IfName | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoanMark:
+    """What the alias of a tap that the broker lent says. `started` tells the process from a later one of its PID: clock
+    ticks since boot."""
+
+    uid: int
+    pid: int
+    started: int
+    guest: str | None = None
 
 
 def make_mark(nic: Link, kept: Mac | None = None) -> str:
@@ -63,6 +79,30 @@ def read_tap_mark(link: Link) -> TapMark | None:
     if not (queues.isascii() and queues.isdigit() and len(queues) < 8):
         return None
     return TapMark(queues=int(queues), bridge=IfName(bridge) if bridge else None)
+
+
+def make_loan_mark(mark: LoanMark) -> str:
+    """The alias of a tap that the broker lends. Everything behind `guest=` is the name."""
+    return f"{ALIAS} broker uid={mark.uid} pid={mark.pid} started={mark.started} guest={mark.guest or ''}"
+
+
+def read_loan_mark(link: Link) -> LoanMark | None:
+    """What the alias says; None for a link that is not such a tap of ours."""
+    head, _, guest = (link.alias or "").partition(" guest=")
+    words = head.split(" ")
+    if link.kind != "tap" or words[:2] != [ALIAS, "broker"]:
+        return None
+    fields = dict(word.split("=", 1) for word in words[2:] if "=" in word)
+    numbers = [fields.get(name, "") for name in ("uid", "pid", "started")]
+    if not all(text.isascii() and text.isdigit() and len(text) < 20 for text in numbers):
+        return None
+    uid, pid, started = map(int, numbers)
+    return LoanMark(uid=uid, pid=pid, started=started, guest=guest or None)
+
+
+def is_guest_name(text: str) -> bool:
+    """Whether a guest can be called so: it is printed in terminals and written into an alias."""
+    return text.isprintable() and 0 < len(text.encode()) <= GUEST_BYTES and text == text.strip()
 
 
 def find_marked_uplink(link: Link, ports: tuple[Link, ...]) -> Link | None:

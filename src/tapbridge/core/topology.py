@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tapbridge.core.mark import find_marked_uplink
+from tapbridge.core.mark import find_marked_uplink, read_loan_mark
 from tapbridge.model.state import ALIAS, Link, State
 
 _CARDS: Final = frozenset({"", "wifi", "vlan", "bond", "team"})
@@ -13,9 +13,12 @@ _GUEST: Final = f"{ALIAS} guest="
 
 def find_guest_name(link: Link) -> str | None:
     """The guest that our alias on a tap names; everything behind `guest=` is the name."""
-    if link.alias is None or not link.alias.startswith(_GUEST):
+    if link.alias is None:
         return None
-    return link.alias.removeprefix(_GUEST) or None
+    if link.alias.startswith(_GUEST):
+        return link.alias.removeprefix(_GUEST) or None
+    mark = read_loan_mark(link)
+    return mark.guest if mark is not None else None
 
 
 def is_tap(link: Link) -> bool:

@@ -8,6 +8,7 @@ no one else's link is in it and nothing is left of it whenever we are killed.
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from itertools import count
 
 from tapbridge.linux import uapi
@@ -48,9 +49,14 @@ def delete_taps(channel: Channel, step: DeleteTaps) -> None:
     for link in found:
         if link.kind != "tap" or not link.ours:
             raise OSError(errno.EPERM, f"{link.name} is no tap of ours any more")
-    if not found:
+    delete_numbered(channel, [link.index for link in found])
+
+
+def delete_numbered(channel: Channel, numbers: Sequence[int]) -> None:
+    """Delete links by their ifindex, several in one act; one that is gone is no error. Raises OSError."""
+    if not numbers:
         return
-    headers = [LINK.pack(0, 0, link.index, 0, 0) for link in found]
+    headers = [LINK.pack(0, 0, number, 0, 0) for number in numbers]
     if len(headers) == 1:
         _carry_out(channel, [Request(uapi.RTM_DELLINK, 0, headers[0], (errno.ENODEV,))])
         return

@@ -46,10 +46,11 @@ class OpenTap:
             os.close(descriptor)
 
 
-def open_tap(mac: Mac, *, queues: int = 1) -> OpenTap:
+def open_tap(mac: Mac, *, queues: int = 1, vnet_hdr: bool = True, owner: int | None = None) -> OpenTap:
     """Make a tap that is down and has the address `mac`: `ip tuntap add … mode tap vnet_hdr`, but not persistent.
 
-    The address is set at once, by the tap's own file: udev gives one of its own to links whose address is random.
+    The address is set at once, by the tap's own file: udev gives one of its own to links whose address is random. So is
+    the owner (default: our user): to a tap of several queues that has none, whoever may open /dev/net/tun adds his own.
     Raises Refused where the kernel has no taps, Forbidden without CAP_NET_ADMIN, HostError for what else may fail.
     """
     name = PATTERN
@@ -57,7 +58,9 @@ def open_tap(mac: Mac, *, queues: int = 1) -> OpenTap:
     try:
         for _ in range(queues):
             opened.append(os.open(TUN, os.O_RDWR | os.O_CLOEXEC))
-            name = attach(opened[-1], name, Tap(multi_queue=queues > 1, vnet_hdr=True))
+            name = attach(opened[-1], name, Tap(multi_queue=queues > 1, vnet_hdr=vnet_hdr))
+            if len(opened) == 1:
+                _set_user(opened[0], _TUNSETOWNER, os.geteuid() if owner is None else owner)
         _set_mac(opened[0], name, mac)
     except OSError as error:
         for descriptor in opened:
@@ -98,11 +101,17 @@ def new_tap(name: str, mac: Mac, tap: Tap) -> Iterator[None]:
         _set_mac(descriptor, name, mac)
         for request, number in ((_TUNSETOWNER, tap.owner), (_TUNSETGROUP, tap.group)):
             if number is not None:
-                fcntl.ioctl(descriptor, request, number if number < 1 << 31 else number - (1 << 32))
+                _set_user(descriptor, request, number)
         yield
         fcntl.ioctl(descriptor, _TUNSETPERSIST, int(tap.persist))
     finally:
         os.close(descriptor)
+
+
+def _set_user(descriptor: int, request: int, number: int) -> None:
+    import fcntl
+
+    fcntl.ioctl(descriptor, request, number if number < 1 << 31 else number - (1 << 32))
 
 
 def _set_mac(descriptor: int, name: str, mac: Mac) -> None:

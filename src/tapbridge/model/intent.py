@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tapbridge.model.values import IfName
+from tapbridge.model.values import IfName, Mac
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,3 +45,20 @@ class DropTaps:
 
     name: IfName | None = None
     force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LendTap:
+    """Make a tap, a port of `bridge`, for a user who gets its open files and nothing else. `mac` is the tap's own.
+
+    With `only` its guest is held to that address: the bridge drops what comes from another.
+    """
+
+    bridge: IfName
+    mac: Mac
+    owner: int
+    alias: str
+    only: Mac | None = None
+    queues: int = 1
+    vnet_hdr: bool = True
+    isolated: bool = False

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
 
 from tapbridge.core.attach import port_steps
+from tapbridge.core.mark import GUEST_BYTES, is_guest_name, read_loan_mark
 from tapbridge.core.topology import find_guest_name, is_tap
 from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.state import ALIAS, Link, State
@@ -14,9 +14,6 @@ from tapbridge.model.step import SetAlias, Step
 from tapbridge.model.values import IfName, Mac
 from tapbridge.qemu.argv import dump_pairs
 from tapbridge.qemu.machine import BOARD, Model
-
-NAME_BYTES: Final = 128
-"""A guest's name at most; the kernel's alias, which holds it, has 255 bytes (IFALIASZ)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,17 +114,22 @@ def dump_alias(guest: str) -> str:
     return f"{ALIAS} guest={guest}"
 
 
-def find_tap(state: State, guest: str) -> Link | None:
-    """A tap of a running guest of that name: ours die with their guest."""
-    return next((link for link in state.links if is_tap(link) and find_guest_name(link) == guest), None)
+def find_tap(state: State, guest: str, user: int | None = None) -> Link | None:
+    """A tap of a running guest of that name, of root's or of a user's to whom the broker lent it: they die with it."""
+    for link in state.links:
+        if is_tap(link) and find_guest_name(link) == guest:
+            mark = read_loan_mark(link)
+            if user == (mark.uid if mark is not None else None):
+                return link
+    return None
 
 
 def parse_guest(text: str) -> str:
     """Check a guest's name. Raises UsageError."""
-    if not text or text != text.strip() or not text.isprintable() or len(text.encode()) > NAME_BYTES:
+    if not is_guest_name(text):
         raise UsageError(
             f"{text!r} cannot be a guest's name",
-            hint=f"printable characters, {NAME_BYTES} bytes at most, no white space at its ends: --name web",
+            hint=f"printable characters, {GUEST_BYTES} bytes at most, no white space at its ends: --name web",
             code="usage",
         )
     return text

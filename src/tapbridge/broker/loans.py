@@ -1,0 +1,166 @@
+"""The taps that are lent, and when each of them comes back.
+
+Theory of operation. A tap is lent to a process. It comes back when that process ends, which its pidfd tells, or when
+it is not any more as it was lent: with another address it would take away an address from the bridge, and one made
+persistent, or given to another user, is not meant to end with its guest. Both are seen within a millisecond. What is
+lent is written on the tap (core/mark.py), so a broker that is started again knows it.
+
+When a guest closes its tap, the kernel deletes it, and tells so; then there is one less.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from tapbridge.broker.peer import has_ended, reopen
+from tapbridge.core.mark import LoanMark
+from tapbridge.model.intent import LendTap
+from tapbridge.model.state import Link
+from tapbridge.model.values import IfName, Mac
+
+
+class Taps(Protocol):
+    """The kernel's taps, as a broker needs them; linux/lent.py."""
+
+    def fileno(self) -> int:
+        """What is readable when links have changed."""
+        ...
+
+    def lend(self, intent: LendTap) -> tuple[Link, tuple[int, ...]]:
+        """Make a tap; the link, and its open files. Raises Refused, HostError."""
+        ...
+
+    def find(self, index: int) -> Link | None:
+        """The link of that number."""
+        ...
+
+    def marked(self) -> list[tuple[Link, LoanMark, IfName | None]]:
+        """The taps that some broker has lent, and their bridges."""
+        ...
+
+    def changed(self) -> set[int] | None:
+        """The numbers of links of which there is news; None where some of it was lost."""
+        ...
+
+    def delete(self, taps: Iterable[tuple[int, str]]) -> None:
+        """Delete taps by number, those that still have this alias."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Loan:
+    """A tap that is lent. `uid` has it, `pidfd` is its guest."""
+
+    index: int
+    name: IfName
+    alias: str
+    mac: Mac | None
+    uid: int
+    bridge: IfName | None
+    pidfd: int
+
+
+class Loans:
+    """All of them. `watch` is told of each pidfd that is to be polled, `unwatch` of each that is no more."""
+
+    def __init__(
+        self, taps: Taps, watch: Callable[[int], None], unwatch: Callable[[int], None], log: Callable[[str], None]
+    ) -> None:
+        self._taps = taps
+        self._watch = watch
+        self._unwatch = unwatch
+        self._log = log
+        self._by_index: dict[int, Loan] = {}
+        self._by_pidfd: dict[int, Loan] = {}
+        self._counts: Counter[tuple[int, IfName | None]] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._by_index)
+
+    def count(self, uid: int, bridge: IfName) -> int:
+        """How many taps a user has on a bridge."""
+        return self._counts[uid, bridge]
+
+    def add(self, loan: Loan) -> None:
+        """A tap is lent; from now on the pidfd is ours."""
+        self._by_index[loan.index] = self._by_pidfd[loan.pidfd] = loan
+        self._counts[loan.uid, loan.bridge] += 1
+        self._watch(loan.pidfd)
+
+    def resume(self) -> None:
+        """Take over what an earlier broker has lent; what its guest has left is deleted. Raises OSError."""
+        left = []
+        for link, mark, bridge in self._taps.marked():
+            pidfd = reopen(mark.pid, mark.started)
+            if pidfd is None:
+                left.append((link, "its guest has ended"))
+                continue
+            loan = Loan(
+                index=link.index,
+                name=link.name,
+                alias=link.alias or "",
+                mac=link.mac,
+                uid=mark.uid,
+                bridge=bridge,
+                pidfd=pidfd,
+            )
+            self.add(loan)
+            self._log(f"{link.name} on {bridge} is lent to user {mark.uid} (PID {mark.pid}) already")
+            self.look({link.index})
+        for link, why in left:
+            self._log(f"{link.name} is taken away: {why}")
+        self._taps.delete((link.index, link.alias or "") for link, _ in left)
+
+    def end(self, pidfds: Iterable[int]) -> None:
+        """Take back what these guests had, if they have ended. Raises OSError."""
+        self._take_back(
+            [(self._by_pidfd[fd], "its guest has ended") for fd in pidfds if fd in self._by_pidfd and has_ended(fd)]
+        )
+
+    def look(self, changed: set[int] | None) -> None:
+        """Take back what is not as it was lent any more. Raises OSError."""
+        spoilt = []
+        for index in list(self._by_index) if changed is None else changed & self._by_index.keys():
+            loan = self._by_index[index]
+            link = self._taps.find(index)
+            if link is None or link.alias != loan.alias:
+                self._forget(loan)
+                self._log(f"{loan.name} is gone")
+            elif (why := _spoilt(loan, link)) is not None:
+                spoilt.append((loan, why))
+        self._take_back(spoilt)
+
+    def _take_back(self, loans: list[tuple[Loan, str]]) -> None:
+        for loan, why in loans:
+            self._forget(loan)
+            self._log(f"{loan.name} is taken away from user {loan.uid}: {why}")
+        if loans:
+            self._taps.delete((loan.index, loan.alias) for loan, _ in loans)
+
+    def _forget(self, loan: Loan) -> None:
+        del self._by_index[loan.index], self._by_pidfd[loan.pidfd]
+        key = loan.uid, loan.bridge
+        self._counts[key] -= 1
+        if not self._counts[key]:
+            del self._counts[key]
+        self._unwatch(loan.pidfd)
+        with suppress(OSError):
+            os.close(loan.pidfd)
+
+
+def _spoilt(loan: Loan, link: Link) -> str | None:
+    """What a holder has changed of a tap that he was lent; None for nothing that matters."""
+    if link.mac != loan.mac:
+        return f"its address was changed to {link.mac}"
+    if link.tap is None or not link.ethernet:
+        return "it is no Ethernet tap any more"
+    if link.tap.persist:
+        return "it was made persistent"
+    if (link.tap.owner, link.tap.group) != (loan.uid, None):
+        return "it was given to another user"
+    return None

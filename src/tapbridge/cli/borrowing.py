@@ -1,0 +1,31 @@
+"""A guest of a user without rights: its taps are lent by the broker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from tapbridge.broker.client import Client
+from tapbridge.broker.protocol import Attach
+from tapbridge.linux.tun import OpenTap
+
+if TYPE_CHECKING:
+    from tapbridge.cli.nics import GuestPlan, Planned
+    from tapbridge.cli.world import World
+
+
+def borrow_taps(guest: GuestPlan, world: World, taps: list[OpenTap]) -> None:
+    """Borrow a tap for each NIC on a bridge, for this process, which is to be the guest. Each goes into `taps` as
+    soon as it is there. Raises Forbidden, Refused, HostError."""
+    nics: Sequence[Planned] = [nic for nic in guest.nics if nic.bridge is not None]
+    pidfd = os.pidfd_open(os.getpid())
+    try:
+        with closing(Client(str(world.broker_socket()))) as client:
+            for nic in nics:
+                assert nic.bridge is not None, "user mode needs no tap"
+                request = Attach(nic.bridge.name, guest.name, nic.mac, nic.queues)
+                taps.append(OpenTap(*client.attach(request, pidfd)))
+    finally:
+        os.close(pidfd)
