@@ -196,9 +196,13 @@ class Broker:
 
     def _lend(self, client: _Client, message: bytes, files: list[int]) -> tuple[Loan, tuple[int, ...]]:
         peer, asked = client.peer, parse_request(message)
-        process = find_process(files[0]) if len(files) == 1 else None
+        if len(files) != 1:
+            raise Malformed("the pidfd of the guest must come with it, and nothing else")
+        process = find_process(files[0])
         if process is None or process.uid != peer.uid:
-            raise Malformed("no pidfd of a living process of the same user came with it")
+            raise Forbidden(
+                f"the guest is to be a living process of user {peer.uid}, and what came is none", code="not-your-guest"
+            )
         living = self._loans.count(peer.uid, asked.network)
         rule = decide(() if read_netns(client.socket) != self._netns else self._rules(), peer, asked, living)
         mark = LoanMark(uid=peer.uid, pid=process.pid, started=process.started, guest=asked.guest)
