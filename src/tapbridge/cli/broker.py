@@ -38,15 +38,14 @@ def run(args: Namespace, world: World) -> Result:
     from tapbridge.broker.server import Broker
     from tapbridge.linux.lent import LentTaps
 
-    if path.exists():
-        read_policy(path)
     gc.enable()  # this command lives long enough
     _raise_limit()
     taps = LentTaps()
     try:
         with _listening(world) as listener:
-            broker = Broker(listener, taps, rules_of(path, _log), _log)
-            _log(f"ready; the policy is {path}")
+            rules = rules_of(path, _log)
+            rules()  # what is wrong with it is said at once
+            broker = Broker(listener, taps, rules, _log)
             try:
                 broker.serve()
             finally:
@@ -84,7 +83,7 @@ def read_policy(path: Path) -> tuple[Rule, ...]:
 
 def rules_of(path: Path, log: Callable[[str], None]) -> Callable[[], tuple[Rule, ...]]:
     """What tells the policy as it is now: read when its file has changed, and nobody's while it cannot be read."""
-    seen: object = ()
+    seen: object = ""
     rules: tuple[Rule, ...] = ()
 
     def now() -> tuple[Rule, ...]:
@@ -94,7 +93,7 @@ def rules_of(path: Path, log: Callable[[str], None]) -> Callable[[], tuple[Rule,
             seen, rules = there, ()
             try:
                 rules = read_policy(path) if there is not None else ()
-                log(f"the policy has {len(rules)} lines" if there is not None else f"there is no {path}: nobody may")
+                log(f"{path} has {len(rules)} lines" if there is not None else f"nobody may: there is no {path}")
             except (Refused, HostError) as error:
                 log(f"nobody may: {error.message}")
         return rules

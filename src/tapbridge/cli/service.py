@@ -1,4 +1,5 @@
-"""`tapbridge service install|remove`: what runs `recover --boot` before the next boot configures the network."""
+"""`tapbridge service install|remove`: what runs `recover --boot` before the next boot configures the network, and what
+starts the broker."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tapbridge.cli.result import Result
-from tapbridge.core.service import NAME, Init, Piece, is_as_made, pieces
+from tapbridge.core.service import BROKER, BROKER_UNITS, NAME, Init, Piece, broker_pieces, is_as_made, pieces
 from tapbridge.linux.boot_service import (
     find_init,
     find_piece,
@@ -19,6 +20,8 @@ from tapbridge.linux.boot_service import (
     find_stranger,
     put_piece,
     remove_piece,
+    start_unit,
+    stop_units,
     take_notice,
 )
 from tapbridge.model.errors import Forbidden, HostError, Refused, Stuck
@@ -41,6 +44,11 @@ class _Act(NamedTuple):
 def options(parser: ArgumentParser) -> None:
     """The options of `service`."""
     parser.add_argument("verb", choices=("install", "remove"), help="put the boot service in place, or take it away")
+    parser.add_argument(
+        "--broker",
+        action="store_true",
+        help="install: also the broker, which lends taps to users without rights; remove takes it away in any case",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print what would be written or removed; do nothing")
     parser.add_argument(
         "--force", action="store_true", help="also where its file was changed by hand or is somebody else's"
@@ -52,7 +60,15 @@ def run(args: Namespace, world: World) -> Result:
     root = args.root
     install = args.verb == "install"
     inits = (_init(root),) if install else _INITS
-    changes = {init: _install(init, root, _program(root)) if install else _removal(init, root) for init in inits}
+    if args.broker and inits[0] != "systemd":
+        raise Refused(
+            "only systemd is told how to start the broker",
+            hint="let your own init run, when the bridge is there: tapbridge broker",
+            code="no-systemd",
+        )
+    changes = {
+        init: _install(init, root, _program(root), args.broker) if install else _removal(init, root) for init in inits
+    }
     acts = [act for each in changes.values() for act in each]
     if not args.force:
         _refuse_changed(acts, root)
@@ -61,20 +77,20 @@ def run(args: Namespace, world: World) -> Result:
     if not acts:
         return Result(
             document=_document("nothing", acts, root),
-            text=f"The boot service is {'installed' if install else 'not installed'}; nothing to do.",
+            text=f"{_subject(args.broker)} {'installed' if install else 'not installed'}; nothing to do.",
         )
     if root == _LIVE and world.uid != 0:
         raise Forbidden(f"service {args.verb} needs root", hint="run it with sudo", code="not-permitted")
     for init, each in changes.items():
         _carry_out(each, init, root, enabled=install)
-    text = f"The boot service is {'installed' if install else 'removed'}."
+    text = f"{_subject(any(_is_broker(act) for act in acts))} {'installed' if install else 'removed'}."
     return Result(document=_document("done", acts, root), text=text, findings=_to_do(inits[0], root) if install else ())
 
 
 def is_installed(root: Path) -> bool:
     """Whether the next boot will run `recover --boot`."""
     init = find_init(root)
-    wanted = _install(init, root, sys.executable) if init is not None else [_Act(None, None)]
+    wanted = _install(init, root, sys.executable, False) if init is not None else [_Act(None, None)]
     return all(before is not None and before.text is not None for before, _ in wanted)
 
 
@@ -89,16 +105,20 @@ def _init(root: Path) -> Init:
     return init
 
 
-def _install(init: Init, root: Path, python: str) -> list[_Act]:
+def _install(init: Init, root: Path, python: str, broker: bool) -> list[_Act]:
     wanted = pieces(init, python)
     acts = [_Act(find_piece(root, piece), piece) for piece in wanted]
     if init == "sysv" and find_rc_links(root):
         acts.pop()  # update-rc.d leaves links that are there as they are
+    if broker:
+        acts += [_Act(find_piece(root, piece), piece) for piece in broker_pieces(python)]
     return [act for act in acts if act.before != act.after]
 
 
 def _removal(init: Init, root: Path) -> list[_Act]:
-    found = [find_piece(root, piece) for piece in pieces(init, sys.executable)[: None if init == "systemd" else 1]]
+    wanted = pieces(init, sys.executable)
+    wanted = (*wanted, *broker_pieces(sys.executable)) if init == "systemd" else wanted[:1]
+    found = [find_piece(root, piece) for piece in wanted]
     links = find_rc_links(root) if init == "sysv" else []
     return [_Act(piece, None) for piece in (*found, *links) if piece is not None]
 
@@ -138,7 +158,7 @@ def _refuse_changed(acts: list[_Act], root: Path) -> None:
     for before, after in acts:
         if before is None or (before.text is not None and is_as_made(before.text)):
             continue
-        if after is None and before.target is not None and NAME in before.target:
+        if after is None and before.target is not None and (NAME in before.target or BROKER in before.target):
             continue
         what = "was changed by hand, or is not ours" if before.target is None else f"is a link to {before.target}"
         raise Refused(
@@ -150,18 +170,32 @@ def _refuse_changed(acts: list[_Act], root: Path) -> None:
 
 
 def _carry_out(acts: list[_Act], init: Init, root: Path, *, enabled: bool) -> None:
+    broker = any(_is_broker(act) for act in acts)
     done: list[_Act] = []
     try:
+        if root == _LIVE and broker:
+            stop_units(BROKER_UNITS)  # while systemd knows what belongs to them
         for act in acts:
             done.append(act)
             _put(root, act.before, act.after)
         if root == _LIVE and acts:
             take_notice(init, enabled=enabled)
+            if broker and enabled:
+                start_unit(BROKER_UNITS[0])
     except HostError as error:
         _take_back(done, root, error)
         if error.errno in (errno.EPERM, errno.EACCES):
             raise Forbidden(error.message, hint="run it with sudo", code="not-permitted") from None
         raise
+
+
+def _is_broker(act: _Act) -> bool:
+    piece = act.after or act.before
+    return piece is not None and BROKER in piece.path
+
+
+def _subject(broker: bool) -> str:
+    return "The boot service and the broker are" if broker else "The boot service is"
 
 
 def _take_back(done: list[_Act], root: Path, error: HostError) -> None:

@@ -1,7 +1,8 @@
 """The boot service as text: a unit of systemd, or an init script with an LSB header, and the link that enables it.
 
 It runs `recover --boot` before anything configures the network, so that a change of files that nobody confirmed is
-taken back before those files are read.
+taken back before those files are read. Beside it, where it is asked for, the broker: a socket of systemd's that starts
+its service when the first client comes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ Init = Literal["systemd", "sysv"]
 
 NAME: Final = "tapbridge-recover"
 UNIT: Final = f"{NAME}.service"
+BROKER: Final = "tapbridge-broker"
+BROKER_UNITS: Final = (f"{BROKER}.socket", f"{BROKER}.service")
 STATE: Final = "/var/lib/tapbridge"
 _LIMIT_S: Final = 60
 _MARK: Final = "# Made by tapbridge service install; sum "
@@ -60,6 +63,64 @@ SystemCallArchitectures=native
 
 [Install]
 WantedBy=sysinit.target
+"""
+
+_BROKER_SOCKET: Final = """\
+[Unit]
+Description=Where users without rights ask for taps
+
+[Socket]
+ListenSequentialPacket=/run/tapbridge/broker.sock
+SocketMode=0666
+DirectoryMode=0755
+RemoveOnStop=yes
+
+[Install]
+WantedBy=sockets.target
+"""
+
+# It opens nothing but /dev/net/tun, its policy, and /proc of the processes that it lends to; it needs to see these, so
+# ProtectProc= cannot be had. When it is stopped, the taps stay with their guests.
+_BROKER_SERVICE: Final = """\
+[Unit]
+Description=Lend taps to users without rights, as the policy says
+RequiresMountsFor={python}
+Requires={broker}.socket
+After={broker}.socket
+
+[Service]
+ExecStart={python} -I -m tapbridge broker --quiet
+Restart=on-failure
+RestartSec=1s
+CapabilityBoundingSet=CAP_NET_ADMIN
+NoNewPrivileges=yes
+DevicePolicy=closed
+DeviceAllow=/dev/net/tun rw
+IPAddressDeny=any
+LimitNOFILE=65536
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+MemoryMax=256M
+PrivateTmp=yes
+ProcSubset=pid
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHome=read-only
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectSystem=strict
+RestrictAddressFamilies=AF_UNIX AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallErrorNumber=EPERM
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+TasksMax=4
+UMask=0077
 """
 
 _SYSV: Final = """\
@@ -110,6 +171,15 @@ def pieces(init: Init, python: str) -> tuple[Piece, ...]:
         Piece(path=_SCRIPT_PATH, text=_signed(_SYSV.format(**words)), mode=0o755),
         Piece(path=f"etc/rcS.d/S01{NAME}", target=f"../init.d/{NAME}"),
     )
+
+
+def broker_pieces(python: str) -> tuple[Piece, ...]:
+    """What the broker consists of, where systemd runs it."""
+    texts = _BROKER_SOCKET, _BROKER_SERVICE.format(python=python, broker=BROKER)
+    folder = "etc/systemd/system"
+    units = [Piece(path=f"{folder}/{unit}", text=_signed(text)) for unit, text in zip(BROKER_UNITS, texts, strict=True)]
+    socket = BROKER_UNITS[0]
+    return (*units, Piece(path=f"{folder}/sockets.target.wants/{socket}", target=f"/{folder}/{socket}"))
 
 
 def is_as_made(text: str) -> bool:

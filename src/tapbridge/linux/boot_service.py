@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -81,6 +81,22 @@ def take_notice(init: Init, *, enabled: bool) -> None:
         raise HostError(f"update-rc.d does not do its work: {error}") from None
     if done.returncode != 0:
         raise HostError(f"update-rc.d {words[2]} fails: {done.stderr.strip()[-300:]}")
+
+
+def start_unit(unit: str) -> None:
+    """Start a unit, if it is systemd that runs. Raises HostError."""
+    from tapbridge.linux.systemd import start
+
+    if os.path.isdir("/run/systemd/system"):
+        start(unit)
+
+
+def stop_units(units: Sequence[str]) -> None:
+    """Stop units, likewise. Raises HostError."""
+    from tapbridge.linux.systemd import stop
+
+    if os.path.isdir("/run/systemd/system"):
+        stop(units)
 
 
 def find_stranger(paths: Iterable[Path]) -> Path | None:

@@ -50,6 +50,18 @@ def disarm_timer(unit: str) -> None:
     units = [f"{unit}.timer", f"{unit}.service"]
     if processes.control_group(os.getpid()).endswith(f"/{unit}.service"):
         units.pop()
+    stop(units)
+
+
+def start(unit: str) -> None:
+    """Start a unit. Raises HostError."""
+    code, said = _run(["systemctl", "start", "--quiet", unit])
+    if code != 0:
+        raise HostError(f"systemd does not start {unit}: {said}", hint=f"see: systemctl status {unit}")
+
+
+def stop(units: Sequence[str]) -> None:
+    """Stop units, whether they are there or not. Raises HostError."""
     for one in units:
         code, said = _run(["systemctl", "stop", "--quiet", one])
         if code not in (0, _NOT_LOADED):

@@ -178,3 +178,30 @@ def test_the_script_has_the_header_that_insserv_reads(roots: dict[str, Path]) ->
     assert header["Required-Start"] == "$local_fs"
     assert "networking" in header["X-Start-Before"].split()
     assert (roots["sysv"] / SCRIPT).stat().st_mode & 0o7777 == 0o755
+
+
+def test_the_broker_is_installed_where_it_is_asked_for_and_removed_in_any_case(roots: dict[str, Path]) -> None:
+    root = roots["systemd"]
+    before = tree(root)
+    service("install", root)
+    service("install", root, "--broker")
+    made = tree(root)
+    assert sorted(name for name in made if "broker" in name) == [
+        "etc/systemd/system/sockets.target.wants/tapbridge-broker.socket",
+        "etc/systemd/system/tapbridge-broker.service",
+        "etc/systemd/system/tapbridge-broker.socket",
+    ]
+    assert all(is_as_made(text) for name, text in made.items() if "broker" in name and "wants" not in name)
+    service("install", root, "--broker")
+    service("install", root)
+    assert tree(root) == made
+    (root / "etc/systemd/system/tapbridge-broker.service").write_text("[Service]\n")
+    service("remove", root, code=3)
+    service("remove", root, "--force")
+    assert tree(root) == before
+
+
+def test_an_init_that_is_not_systemd_is_told_of_no_broker(roots: dict[str, Path]) -> None:
+    before = tree(roots["sysv"])
+    service("install", roots["sysv"], "--broker", code=3)
+    assert tree(roots["sysv"]) == before
