@@ -16,7 +16,7 @@ from tapbridge.model.errors import UsageError
 GROUPS = (
     ("Start here", ("symptoms", "order", "lab")),
     ("The parts", ("tap", "bridge", "address", "mac", "names", "mtu")),
-    ("What tapbridge does", ("lease", "down", "safety", "proof", "qemu", "guests")),
+    ("What tapbridge does", ("lease", "down", "safety", "proof", "qemu", "guests", "broker")),
     ("What bites", ("firewall", "stp", "multicast", "ipv6", "wifi", "macvtap")),
     ("Other ways to connect a guest", ("user", "routed", "vde")),
     ("For scripts", ("exit-codes", "json")),
@@ -39,6 +39,7 @@ ALIASES = {
     "proof": ("proof-of-life", "probe", "probes", "visitor", "gateway", "remote", "reachable"),
     "qemu": ("run", "args", "netdev", "device", "vhost", "virtio", "kvm"),
     "guests": ("ps", "guest", "vm"),
+    "broker": ("policy", "unprivileged", "without-root", "helper", "bridge-helper", "permissions"),
     "firewall": ("nft", "nftables", "iptables", "br-netfilter", "docker", "iifname"),
     "stp": ("spanning-tree", "forward-delay"),
     "multicast": ("snooping", "igmp", "mld", "querier"),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sys
+
 import pytest
 
 from kit.brokers import ALICE, BOB, EVE, KVM, Site, as_user
+from kit.command import run
 
 POLICY = f"allow user {ALICE} bridge br0\nallow group {KVM} bridge br0\n"
 ROOT_THERE = ("unshare", "--user", "--map-root-user")
@@ -48,3 +52,24 @@ def test_the_policy_holds_from_the_next_request_on(broker: Site) -> None:
     assert "others than root may change the policy" in broker.log
     path.chmod(0o600)
     assert broker.ask(as_user(BOB, KVM), mac="52:54:00:aa:00:02") == "lent tbtap1"
+
+
+def test_the_policy_is_read_for_its_author_and_the_line_named(broker: Site) -> None:
+    words = (sys.executable, "-m", "tapbridge", "broker", "--check", "--root", str(broker.folder), "--json")
+    broker.write_policy(f"allow group {KVM} bridge br0 taps 3 isolated")
+    (rule,) = json.loads(run(*words).stdout)["rules"]
+    assert (rule["uid"], rule["gid"], rule["bridge"], rule["taps"]) == (None, KVM, "br0", 3)
+    path = broker.write_policy("# mine\nallow everybody everything\n")
+    done = run(*words, check=False)
+    (finding,) = json.loads(done.stdout)["findings"]
+    assert done.returncode == 3
+    assert f"{path}: line 2 of the policy" in finding["message"]
+    path.chmod(0o666)
+    assert "others than root" in run(*words, check=False).stdout
+
+
+def test_one_broker_is_enough_and_a_user_can_start_none(broker: Site) -> None:
+    words = (sys.executable, "-m", "tapbridge", "broker", "--root", str(broker.folder))
+    assert run(*words, check=False).returncode == 3
+    assert run(*as_user(ALICE), *words, check=False).returncode == 5
+    assert broker.ask(as_user(ALICE)) == "lent tbtap0"
