@@ -27,7 +27,8 @@ class Client:
             self._socket.close()
             raise Forbidden(
                 f"attaching a guest without root needs the broker, and none listens at {path}: {error.strerror}",
-                hint="root starts it: tapbridge service install --broker; or use --net user, which needs no rights",
+                hint="run it with sudo, or let root start the broker: tapbridge service install --broker; or use --net "
+                "user, which needs no rights",
                 code="no-broker",
                 subject=path,
             ) from None

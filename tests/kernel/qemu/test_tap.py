@@ -38,6 +38,7 @@ def test_a_tap_has_its_address_and_is_down() -> None:
     assert (link["address"], link["operstate"], len(tap.descriptors)) == (MAC, "DOWN", 1)
     assert link["linkinfo"]["info_data"] == {
         "type": "tap", "pi": False, "vnet_hdr": True, "multi_queue": False, "persist": False,
+        "user": "root",
     }  # fmt: skip
     assert not os.get_inheritable(tap.descriptors[0])
     tap.close()
