@@ -140,3 +140,17 @@ def test_a_process_of_somebody_else_is_no_guest(broker: Site) -> None:
     done = subprocess.run([*as_user(ALICE), sys.executable, "-c", words], capture_output=True, text=True, check=False)
     assert f"living process of user {ALICE}" in done.stderr
     assert taps() == []
+
+
+def test_what_a_holder_could_take_from_the_bridge_is_given_back(broker: Site) -> None:
+    guest = broker.guest(ALICE)
+    (tap,) = taps()
+    run("ping", "-c", "1", "-W", "2", "192.0.2.1")
+    assert broker.broker is not None
+    broker.broker.send_signal(signal.SIGSTOP)
+    broker.tell(guest, HARMFUL["mac-of-gateway"].replace("{tap}", tap.name))
+    assert f"02:00:00:00:00:12 dev {tap.name} master br0 permanent" in run("bridge", "fdb", "show", "br", "br0").stdout
+    assert run("ping", "-c", "1", "-W", "0.3", "192.0.2.1", check=False).returncode != 0
+    broker.broker.send_signal(signal.SIGCONT)
+    assert until(lambda: taps() == [], 1)
+    run("ping", "-c", "1", "-W", "2", "192.0.2.1")
