@@ -23,7 +23,7 @@ POLICY = "mkdir -p /etc/tapbridge; echo 'allow user 1000 bridge br0' >/etc/tapbr
 @pytest.fixture(scope="module")
 def serving(host: Container) -> Iterator[Container]:
     """The host with the broker, a bridge, and a user who is allowed one tap."""
-    for command in (TUN, STAND_IN, BRIDGE, POLICY):
+    for command in (TUN, STAND_IN, BRIDGE, POLICY, "install -d -m 0700 /run/tapbridge"):
         host.run(command)
     assert host.run("tapbridge", "service", "install", "--broker").stdout.startswith("The boot service and the broker")
     yield host

@@ -157,7 +157,8 @@ def _listening(world: World) -> Iterator[socket.socket]:
     _require_free(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as own:
         try:
-            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.chmod(0o755)  # whatever root's umask was when it was made
             own.bind(str(path))
             path.chmod(0o666)
         except PermissionError as error:

@@ -65,6 +65,7 @@ SystemCallArchitectures=native
 WantedBy=sysinit.target
 """
 
+# The folder may be there already, made by root with another umask; what is private in it is so by itself.
 _BROKER_SOCKET: Final = """\
 [Unit]
 Description=Where users without rights ask for taps
@@ -73,6 +74,7 @@ Description=Where users without rights ask for taps
 ListenSequentialPacket=/run/tapbridge/broker.sock
 SocketMode=0666
 DirectoryMode=0755
+ExecStartPost=chmod 0755 /run/tapbridge
 RemoveOnStop=yes
 
 [Install]

@@ -12,6 +12,7 @@ import pytest
 
 from kit.brokers import ALICE, BOB, BRIDGE_MAC, EVE, FREE, HELPER_OF_QEMU, Site, as_user, links, open_tun, taps, until
 from kit.command import run
+from kit.holders import by_link, look
 
 MAC = "52:54:00:aa:00:01"
 FRAME = "02:00:00:00:00:12 {source} 88b5 7061796c6f6164"  # to lan0, of an experimental ethertype
@@ -46,6 +47,8 @@ def test_a_user_without_rights_has_a_tap_on_the_bridge_and_sends_through_it(brok
     assert (tap.tap.owner, tap.tap.persist, tap.tap.vnet_hdr) == (ALICE, False, True)
     assert (tap.alias or "").startswith(f"tapbridge broker uid={ALICE} pid={guest.pid} started=")
     assert (tap.alias or "").endswith(" guest=web")
+    found, nic = by_link(look())[tap.name]
+    assert (found.name, found.pid, found.uid, nic.bridge) == ("web", guest.pid, ALICE, "br0")
     assert broker.tell(guest, "open('/proc/self/status').read().count('CapEff:\\t0000000000000000')") == "said 1"
     assert broker.tell(guest, "os.getresuid()") == f"said {(ALICE,) * 3}"
     assert broker.tell(guest, "os.open('/dev/net/tun', os.O_RDWR)").startswith("errno")

@@ -73,3 +73,10 @@ def test_one_broker_is_enough_and_a_user_can_start_none(broker: Site) -> None:
     assert run(*words, check=False).returncode == 3
     assert run(*as_user(ALICE), *words, check=False).returncode == 5
     assert broker.ask(as_user(ALICE)) == "lent tbtap0"
+
+
+def test_a_folder_that_root_has_closed_is_open_for_those_who_ask(broker: Site) -> None:
+    broker.stop()
+    (broker.folder / "run/tapbridge").chmod(0o700)
+    broker.start()
+    assert broker.ask(as_user(ALICE)) == "lent tbtap0"
