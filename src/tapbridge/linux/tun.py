@@ -49,8 +49,8 @@ class OpenTap:
 def open_tap(mac: Mac, *, queues: int = 1, vnet_hdr: bool = True, owner: int | None = None) -> OpenTap:
     """Make a tap that is down and has the address `mac`: `ip tuntap add … mode tap vnet_hdr`, but not persistent.
 
-    The address is set at once, by the tap's own file: udev gives one of its own to links whose address is random. So is
-    the owner (default: our user): to a tap of several queues that has none, whoever may open /dev/net/tun adds his own.
+    The address is set at once, by the tap's own file: udev gives one of its own to links whose address is random. To a
+    tap of several queues that has no owner, whoever may open /dev/net/tun adds his own, so it gets one (default: us).
     Raises Refused where the kernel has no taps, Forbidden without CAP_NET_ADMIN, HostError for what else may fail.
     """
     name = PATTERN
@@ -59,7 +59,7 @@ def open_tap(mac: Mac, *, queues: int = 1, vnet_hdr: bool = True, owner: int | N
         for _ in range(queues):
             opened.append(os.open(TUN, os.O_RDWR | os.O_CLOEXEC))
             name = attach(opened[-1], name, Tap(multi_queue=queues > 1, vnet_hdr=vnet_hdr))
-            if len(opened) == 1:
+            if len(opened) == 1 and (queues > 1 or owner is not None):
                 _set_user(opened[0], _TUNSETOWNER, os.geteuid() if owner is None else owner)
         _set_mac(opened[0], name, mac)
     except OSError as error:
