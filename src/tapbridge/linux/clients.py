@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
-from tapbridge.core.dhclient import read_invocation
-from tapbridge.linux import processes, systemd
+from tapbridge.core import dhclient, dhcpcd, udhcpc
+from tapbridge.linux import dhcpcd_processes, processes, systemd, udhcpc_start
 from tapbridge.model.errors import HostError
 from tapbridge.model.state import Client, LeaseFile
 from tapbridge.model.values import IfName
@@ -31,9 +32,15 @@ _PROGRAMS: Final = {
 }
 """Programs by the name of their process, which the kernel cuts at 15 bytes."""
 
+_READ: Final[Mapping[str, Callable[[Sequence[str]], dhclient.Invocation | dhcpcd.Invocation | udhcpc.Invocation]]] = {
+    "dhclient": dhclient.read_invocation,
+    "dhcpcd": dhcpcd.read_invocation,
+    "udhcpc": udhcpc.read_invocation,
+}
 _NETWORKD_LINKS: Final = "/run/systemd/netif/links"
 _NETWORKMANAGER_LINKS: Final = "/run/NetworkManager/devices"
 _NETWORKMANAGER_PROFILES: Final = "/run/NetworkManager/system-connections"
+_DHCPCD_LEASES: Final = ("/var/lib/dhcpcd/{link}.lease", "/var/lib/dhcpcd/{link}.lease6")
 _DHCLIENT_LEASES: Final = ("/var/lib/dhcp/dhclient", "/var/lib/dhclient/dhclient", "/var/db/dhclient")
 _LEASE_BYTES: Final = 64 << 20
 _ETH_P_ALL_LINE: Final = 9  # fields of a line of /proc/net/packet
@@ -64,25 +71,51 @@ def stop_client(client: Client) -> None:
     """End a client by SIGKILL, so that it neither releases nor deconfigures, and wait for its death.
 
     What is ended is every process of our network namespace with the client's program and argument vector: dhclient
-    is two while its launcher waits, and the PID may be another's by now. A script that it has started is waited for
-    first. No such process: nothing to do. Raises HostError.
+    is two while its launcher waits, and the PID may be another's by now; of dhcpcd all that belong to such a one. A
+    script that it has started is waited for first. No such process: nothing to do. Raises HostError.
     """
     import signal
 
     held = processes.hold([pid for pid in processes.pids() if _is(pid, client)], lambda pid: _is(pid, client))
-    children = [pid for pid in processes.pids() if pid not in held and processes.parent(pid) in held] if held else []
-    scripts = processes.hold(children, lambda pid: processes.parent(pid) in held)
+    scripts = processes.hold(_children(held, but=client.program), lambda pid: processes.parent(pid) in held)
     processes.wait_for_ends(scripts.values(), 2.0)
-    for fd in held.values():
-        try:
-            signal.pidfd_send_signal(fd, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    if client.program == dhcpcd_processes.NAME:  # none of its processes shall see another one die and act on it
+        _signal(held, signal.SIGSTOP)
+        held |= processes.hold(dhcpcd_processes.family(held) - held.keys(), _is_dhcpcd)
+        _signal(held, signal.SIGSTOP)
+        held |= processes.hold(dhcpcd_processes.family(held) - held.keys(), _is_dhcpcd)
+    _signal(held, signal.SIGKILL)
     if not processes.wait_for_ends(held.values(), 2.0):
         raise HostError(
             f"{client.program} did not end within 2 s of SIGKILL",
             hint=f"look at the process: ps -o pid,stat,wchan,args -C {client.program}",
         )
+    if client.program == "udhcpc":
+        udhcpc_start.forget(client)
+    elif client.program == dhcpcd_processes.NAME:
+        dhcpcd_processes.forget(client.argv, client.link)
+
+
+def _children(held: dict[int, int], but: str) -> list[int]:
+    """The children of held processes, but for those that are of the same program."""
+    if not held:
+        return []
+    found = [pid for pid in processes.pids() if pid not in held and processes.parent(pid) in held]
+    return [pid for pid in found if processes.command_name(pid) != but]
+
+
+def _is_dhcpcd(pid: int) -> bool:
+    return processes.command_name(pid) == dhcpcd_processes.NAME and processes.in_our_netns(pid)
+
+
+def _signal(held: dict[int, int], number: int) -> None:
+    import signal
+
+    for fd in held.values():
+        try:
+            signal.pidfd_send_signal(fd, number)
+        except ProcessLookupError:
+            continue
 
 
 def start_client(client: Client, limit_s: float = 5.0) -> None:
@@ -94,18 +127,26 @@ def start_client(client: Client, limit_s: float = 5.0) -> None:
     """
     if any(_is(pid, client) for pid in processes.pids()):
         return
+    if client.program == "udhcpc":
+        client = udhcpc_start.left_alone(client)
+    elif client.program == dhcpcd_processes.NAME:
+        client = replace(client, argv=dhcpcd_processes.at_once(client.argv))
     argv: Sequence[str] = client.argv
     if client.cgroup and not processes.control_group_folders(client.cgroup) and systemd.is_here():
         argv = _as_service(client)
     pid = processes.spawn(argv, client.environment, client.cwd, client.cgroup)
-    foreground = client.program == "dhclient" and read_invocation(client.argv).foreground
-    if not processes.wait_for_ends([os.pidfd_open(pid)], 0.25 if foreground else limit_s):
+    if not processes.wait_for_ends([os.pidfd_open(pid)], 0.25 if _stays(client) else limit_s):
         return
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if status != 0:
         raise HostError(
             f"{client.program} ended at once, with exit code {status}", hint="try: " + " ".join(client.argv)
         )
+
+
+def _stays(client: Client) -> bool:
+    """Whether a client stays in the foreground."""
+    return _READ[client.program](client.argv).foreground
 
 
 def _is(pid: int, client: Client) -> bool:
@@ -117,17 +158,16 @@ def _is(pid: int, client: Client) -> bool:
 def _clients_of(pid: int, program: str, argv: tuple[str, ...], names: Collection[str]) -> Iterator[Client]:
     if program == "dhclient":
         yield from _dhclients(pid, argv, names)
+    elif program == "udhcpc":
+        yield _client(pid, program, argv, IfName(udhcpc.read_invocation(argv).link))
+    elif program == dhcpcd_processes.NAME:
+        yield from _dhcpcds(pid, argv, names)
     elif program == "systemd-networkd":
         yield from _managed(pid, program, _networkd_links(pid), names)
     elif program == "NetworkManager":
         yield from _managed(pid, program, _networkmanager_links(pid), names)
     else:
-        words = argv[0].split() if program == "dhcpcd" else argv
-        links = [IfName(word) for word in words[1:] if word in names] if program in ("dhcpcd", "udhcpc") else []
-        if program == "udhcpc" and not links and "eth0" in names:
-            links = [IfName("eth0")]  # busybox's default
-        for link in _or_any(links):
-            yield _client(pid, program, argv, link)
+        yield _client(pid, program, argv, None)
 
 
 def _or_any(links: list[IfName]) -> Sequence[IfName | None]:
@@ -148,20 +188,26 @@ def _client(pid: int, program: str, argv: tuple[str, ...], link: IfName | None, 
 
 
 def _argv(pid: int, program: str) -> tuple[str, ...]:
-    """The argument vector; of dhcpcd, which writes a title over it and its environment, the title alone."""
+    """The argument vector as its user gave it."""
+    if program == dhcpcd_processes.NAME:
+        return dhcpcd_processes.read_argv(pid)
     argv = processes.argument_vector(pid)
-    return argv[:1] if program == "dhcpcd" else argv
+    return udhcpc_start.without_ours(argv) if program == "udhcpc" else argv
 
 
 def _full_argv(pid: int, argv: tuple[str, ...]) -> tuple[str, ...]:
-    """The argument vector, a bare command name replaced by the path of what runs: our PATH need not be its own."""
+    """The argument vector, a bare command name replaced by the path of what runs: our PATH need not be its own. An
+    applet of busybox, which may be there under no name of its own, becomes `/bin/busybox APPLET`."""
     if not argv or "/" in argv[0] or " " in argv[0]:
         return argv
     try:
         path = os.readlink(f"/proc/{pid}/exe")
     except OSError:
         return argv
-    return (path, *argv[1:]) if os.path.basename(path) == argv[0] else argv
+    called = os.path.basename(path)
+    if called != argv[0] and called.startswith("busybox"):
+        return (path, *argv)
+    return (path, *argv[1:]) if called == argv[0] else argv
 
 
 def _environment(pid: int) -> tuple[str, ...]:
@@ -195,12 +241,23 @@ def _file(pid: int, path: str) -> LeaseFile | None:
 def _dhclients(pid: int, argv: tuple[str, ...], names: Collection[str]) -> Iterator[Client]:
     """The links that it was told, and those on which it listens: it also serves a link that its configuration has a
     block for, and without a word the links that it finds. One whose links are all gone still is a client of those."""
-    told = read_invocation(argv)
+    told = dhclient.read_invocation(argv)
     links = {name: IfName(name) for name in (*told.links, *_links_listened_on(pid)) if name in names}
     files = [path] if (path := _lease_path(pid, told.lease_path, told.family)) else []
     found = list(links.values()) or [IfName(name) for name in told.links]
     for link in found if told.links else _or_any(found):
         yield _client(pid, "dhclient", argv, link, files)
+
+
+def _dhcpcds(pid: int, argv: tuple[str, ...], names: Collection[str]) -> Iterator[Client]:
+    """The links that it was told, be they there or gone; a manager, which was told none, may hold any."""
+    told = dhcpcd.read_invocation(argv).links
+    if dhcpcd_processes.is_title(argv):
+        told = tuple(word for word in argv[0].split() if word in names)
+    for link in _or_any([IfName(word) for word in told]):
+        files = [path.format(link=link) for path in _DHCPCD_LEASES] if link else []
+        client = _client(pid, dhcpcd_processes.NAME, argv, link, files)
+        yield replace(client, environment=dhcpcd_processes.ENVIRONMENT, cwd="/")
 
 
 def _lease_path(pid: int, told: str | None, family: int) -> str | None:
@@ -298,13 +355,12 @@ def _link_states(pid: int, folder: str) -> dict[int, dict[str, str]] | None:
 
 def _as_service(client: Client) -> list[str]:
     """The client as a transient service of systemd, which is collected when it ends."""
-    foreground = read_invocation(client.argv).foreground
     return [
         "/usr/bin/systemd-run",
         "--quiet",
         "--collect",
         f"--unit=tapbridge-{client.program}-{client.link}",
-        f"--property=Type={'exec' if foreground else 'forking'}",
+        f"--property=Type={'exec' if _stays(client) else 'forking'}",
         f"--working-directory={client.cwd}",
         *(f"--setenv={item}" for item in client.environment),
         "--",

@@ -10,7 +10,6 @@ file names that hold the link's name. Where the target takes over the NIC's name
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
@@ -23,7 +22,7 @@ from tapbridge.model.values import IfName
 from tapbridge.model.verdict import Finding
 from tapbridge.owners.dhclient_files import carry_leases, leased_addresses, names_link, rename_links
 from tapbridge.owners.networkmanager import works_for_networkmanager
-from tapbridge.owners.owner import Move, Owner, clients_of, refusal, tell, warn
+from tapbridge.owners.owner import Move, Owner, clients_of, refusal, renamed, tell, warn
 
 _CONFIGURATIONS: Final = ("/etc/dhcp/dhclient.conf", "/etc/dhclient.conf")
 _PIDS: Final = {4: "/run/dhclient.pid", 6: "/run/dhclient6.pid"}
@@ -86,9 +85,9 @@ def _replace_client(client: Client, move: Move) -> HandOver:
     argv, conf = _carry_configuration(_rename_words(client, told, move), told, move)
     pid_path = told.pid_path or _PIDS[told.family]
     # The new one too: dhclient writes it by itself, and what a step has named is put back as it was.
-    files += [WriteFile(path=path, content=None) for path in dict.fromkeys((pid_path, _renamed(pid_path, move)))]
+    files += [WriteFile(path=path, content=None) for path in dict.fromkeys((pid_path, renamed(pid_path, move)))]
     environment = tuple(
-        _renamed(item, move) if item.startswith("PATH_DHCLIENT_") else item for item in client.environment
+        renamed(item, move) if item.startswith("PATH_DHCLIENT_") else item for item in client.environment
     )
     start = StartClient(client=replace(client, pid=0, link=move.target, argv=argv, environment=environment, files=()))
     return HandOver(before=(stop,), after=(*files, *conf, start, *again, *tidy), risks=tuple(risks))
@@ -100,7 +99,7 @@ def _carry_files(client: Client, told: Invocation, move: Move) -> tuple[list[Ste
     tidy: list[Step] = []
     risks: list[Finding] = []
     for file in client.files:
-        path, text = _renamed(file.path, move), move.read(file.path) or ""
+        path, text = renamed(file.path, move), move.read(file.path) or ""
         keep = path == file.path and not move.back
         files.append(WriteFile(path=path, content=carry_leases(text, move.source, move.target, keep=keep)))
         if move.back and path != file.path:
@@ -134,7 +133,7 @@ def _rename_words(client: Client, told: Invocation, move: Move) -> tuple[str, ..
         value = next(rest, "")
         if word == "-lf" and client.files:
             value = client.files[0].path  # what is told may be relative to a folder that is not known any more
-        words += [word, _renamed(value, move) if word in ("-lf", "-pf") else value]
+        words += [word, renamed(value, move) if word in ("-lf", "-pf") else value]
     return tuple(words) if told.links else (*words, move.target)
 
 
@@ -167,10 +166,3 @@ def _permanent_again(told: Invocation, move: Move) -> Iterator[Step]:
         if address.flags & PERMANENT and address.scope == SCOPE_GLOBAL and not address.temporary:
             yield PutAddress(address=replace(address, link=move.target))
             yield PutAddress(address=replace(address, link=move.target), dad=True)
-
-
-def _renamed(path: str, move: Move) -> str:
-    """A path whose last part has the target's name where it had the source's, as a word of its own."""
-    folder, slash, name = path.rpartition("/")
-    word = rf"(?<![A-Za-z0-9]){re.escape(move.source)}(?![A-Za-z0-9])"
-    return folder + slash + re.sub(word, lambda _: move.target, name)

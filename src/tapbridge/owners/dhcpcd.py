@@ -1,18 +1,120 @@
-"""dhcpcd: one process for a link, or one (without a link in its title) for all of them.
+"""dhcpcd (9 and 10), one process for a link: replaced by one on the other link that keeps the same lease.
 
-Left running on a port it puts the address back there as soon as that is taken away. Its hand-over needs its
-configuration file, and is not built yet.
+Theory of operation. Killed, with all the processes that it divides itself among, it releases nothing and deconfigures
+nothing (`dhcpcd -x` does, unless `persistent` is configured). A new one that finds a lease under the name of its own
+link asks for that address (INIT-REBOOT, RFC 2131 3.2), or confirms it (DHCPv6). The server knows it by its DUID, which
+is the host's, and its IAID, which is the end of the MAC that the bridge has from the NIC, unless the configuration says
+otherwise. So the argument vector stays as it is but for the link's name, the lease goes to a file of the new name, and
+a configuration that speaks of the link is followed by a copy of it that speaks of the other.
+
+One process for all links is a manager, which heeds no bridge that its configuration does not name: refused.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Final
 
-from tapbridge.owners.owner import Unbuilt
+from tapbridge.core.adopt import HandOver
+from tapbridge.core.dhcpcd import CONFIGURATION, read_invocation, with_configuration, with_link
+from tapbridge.model.state import Client, State
+from tapbridge.model.step import StartClient, Step, StopClient, WriteFile
+from tapbridge.model.values import IfName
+from tapbridge.model.verdict import Finding
+from tapbridge.owners.dhcpcd_files import carry_configuration, origin_of, with_origin
+from tapbridge.owners.owner import Move, Owner, clients_of, refusal, renamed, tell, warn
 
-DHCPCD: Final = Unbuilt(
-    name="dhcpcd",
-    programs=("dhcpcd",),
-    does="holds the lease of",
-    hint="let dhclient or a static configuration hold {link} first",
-)
+_ELSEWHERE: Final = "/proc/"
+_SERVICE: Final = "/dhcpcd@"
+_LEASE_MODE: Final = 0o640
+
+
+@dataclass(frozen=True, slots=True)
+class Dhcpcd:
+    """The clients of one link: one for both families, or one for each."""
+
+    name: str = "dhcpcd"
+
+    def find(self, state: State, link: IfName) -> Owner | None:
+        """The owner, by its process."""
+        clients = clients_of(state, link, self.name)
+        if not clients:
+            return None
+        return Owner(
+            name=self.name, link=link, clients=clients, proof=tell(clients, link, "holds the lease of"), kind=self
+        )
+
+    def hand_over(self, owner: Owner, move: Move) -> HandOver:
+        """Stop before the move; after it the lease file, and a start on the target. Raises Refused."""
+        _require_movable(owner, move)
+        found = [_replace_client(client, move) for client in owner.clients]
+        leases, risks = _carry_leases(owner, move)
+        return HandOver(
+            before=tuple(StopClient(client=client) for client in owner.clients),
+            after=(*leases, *(step for one in found for step in one)),
+            risks=risks,
+        )
+
+
+DHCPCD: Final = Dhcpcd()
+
+
+def _require_movable(owner: Owner, move: Move) -> None:
+    for client in owner.clients:
+        others = [c.link for c in move.state.clients if c.pid == client.pid and c.link != client.link and c.link]
+        if client.link is None:
+            raise refusal(owner, "as a manager of all links it takes no bridge", _by_hand(owner))
+        if client.argv[0].startswith("dhcpcd:"):  # its title
+            raise refusal(owner, "its command line cannot be read", "let a root that may look into its memory do it")
+        if others or not read_invocation(client.argv).alone:
+            raise refusal(owner, f"the same process serves {', '.join(others) or 'other links'}", _by_hand(owner))
+        if _SERVICE in client.cgroup:
+            raise refusal(owner, "its service starts it again whenever it ends", f"run it by hand: {_by_hand(owner)}")
+        if any(file.path.startswith(_ELSEWHERE) for file in client.files):
+            raise refusal(owner, "its files are in a file system of its own", "start it outside of its container")
+    if len({read_invocation(client.argv).family for client in owner.clients}) != len(owner.clients):
+        raise refusal(owner, "several of them serve it", "end the one that should not be there")
+
+
+def _by_hand(owner: Owner) -> str:
+    return f"let a dhcpcd of its own hold it: dhcpcd {owner.link}"
+
+
+def _replace_client(client: Client, move: Move) -> tuple[Step, ...]:
+    if move.source == move.target:
+        return (StartClient(client=replace(client, pid=0)),)
+    argv, conf = _carry_configuration(with_link(client.argv, move.source, move.target), move)
+    start = StartClient(client=replace(client, pid=0, link=move.target, argv=argv, files=()))
+    return (*conf, start)
+
+
+def _carry_configuration(argv: tuple[str, ...], move: Move) -> tuple[tuple[str, ...], tuple[Step, ...]]:
+    """A configuration that says something of the link is followed by a copy of it that says so of the target."""
+    path = read_invocation(argv).conf_path
+    if move.back and path == _own_configuration(move.source):
+        return with_configuration(argv, origin_of(move.read(path) or "")), (WriteFile(path=path, content=None),)
+    text = move.read(path or CONFIGURATION) or ""
+    carried = carry_configuration(text, move.source, move.target)
+    if carried == text:
+        return argv, ()
+    own = _own_configuration(move.target)
+    return with_configuration(argv, own), (WriteFile(path=own, content=with_origin(carried, path)),)
+
+
+def _own_configuration(link: str) -> str:
+    return f"/run/dhcpcd.{link}.conf"
+
+
+def _carry_leases(owner: Owner, move: Move) -> tuple[tuple[Step, ...], tuple[Finding, ...]]:
+    """The leases under the target's name; those of a bridge that goes away are deleted."""
+    if move.source == move.target:
+        return (), ()
+    files: list[Step] = []
+    for path in dict.fromkeys(file.path for client in owner.clients for file in client.files):
+        files.append(WriteFile(path=renamed(path, move), content=move.read(path), mode=_LEASE_MODE))
+        if move.back:
+            files.append(WriteFile(path=path, content=None))
+    if files:
+        return tuple(files), ()
+    message = f"dhcpcd has no lease of {move.source}: the server may give another address"
+    return (), (warn("lease-not-found", move.source, message),)

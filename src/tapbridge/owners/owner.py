@@ -76,9 +76,7 @@ class Unbuilt:
         return Owner(name=self.name, link=link, clients=clients, proof=tell(clients, link, self.does), kind=self)
 
     def hand_over(self, owner: Owner, move: Move) -> HandOver:
-        """Raises Refused; but nobody is kept from the way back: the bridge is ours, and goes away."""
-        if move.back:
-            return left_alone(owner, move)
+        """Raises Refused."""
         raise refusal(owner, "handing it over is not built yet", self.hint.format(link=move.source))
 
 
@@ -97,6 +95,15 @@ def tell(clients: tuple[Client, ...], link: str, does: str) -> str:
         return f"{one.program} (PID {pids}) runs and may configure any link"
     files = ", ".join(dict.fromkeys(file.path for client in clients for file in client.files))
     return f"{one.program} (PID {pids}) {does} {link}" + (f", see {files}" if files else "")
+
+
+def renamed(path: str, move: Move) -> str:
+    """A path whose last part has the target's name where it had the source's, as a word of its own."""
+    import re
+
+    folder, slash, name = path.rpartition("/")
+    word = rf"(?<![A-Za-z0-9]){re.escape(move.source)}(?![A-Za-z0-9])"
+    return folder + slash + re.sub(word, lambda _: move.target, name)
 
 
 def refusal(owner: Owner, why: str, hint: str) -> Refused:

@@ -45,8 +45,8 @@ def hand_over(
 
     The links are named as they will be called after the move, as seen by the owner: up, NIC and bridge; down, bridge
     and NIC; where the target takes over the name of the source, that name twice. `read` gives the text of a file, None
-    where there is none. Raises Refused for an owner that cannot be handed over; with `force` it is left as it is, and a
-    finding says what that means.
+    where there is none. Raises Refused for an owner that cannot be handed over; with `force`, and on the way back, from
+    which nobody is kept, it is left as it is, and a finding says what that means.
     """
     move = Move(state=state, source=source, target=target, read=read)
     stale = tuple(find_stale(move))
@@ -55,7 +55,7 @@ def hand_over(
     try:
         found = owner.kind.hand_over(owner, move)
     except Refused:
-        if not force:
+        if not force and not move.back:
             raise
         found = left_alone(owner, move)
     return replace(found, risks=found.risks + stale)

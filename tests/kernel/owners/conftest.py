@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,13 +106,34 @@ def served(lan: Lan) -> Lan:
     return lan
 
 
+@pytest.fixture
+def dhcpcd_files(tmp_path: Path) -> Iterator[None]:
+    """Leases of dhcpcd's, and a resolv.conf for its hooks, that are the test's alone."""
+    own = tmp_path / "resolv.conf"
+    own.write_text("")
+    run("mount", "-t", "tmpfs", "tmpfs", "/var/lib/dhcpcd")
+    run("mount", "--bind", own, "/etc/resolv.conf")
+    try:
+        yield
+    finally:
+        run("umount", "/etc/resolv.conf", "/var/lib/dhcpcd")
+
+
 def _end_everything_in(netns: Netns) -> None:
-    """End the processes of the test's own namespace, but for the test's."""
+    """End the processes of the test's own namespace, but for the test's; also those that they start meanwhile."""
     inside = os.stat(netns.path).st_ino
-    for name in os.listdir("/proc"):
-        if name.isdecimal() and int(name) != os.getpid():
-            try:
-                if os.stat(f"/proc/{name}/ns/net").st_ino == inside:
-                    os.kill(int(name), signal.SIGKILL)
-            except OSError:
-                continue
+    for _ in range(100):
+        found = [pid for name in os.listdir("/proc") if name.isdecimal() and _is_inside(pid := int(name), inside)]
+        if not found:
+            return
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _is_inside(pid: int, netns: int) -> bool:
+    try:
+        return pid != os.getpid() and os.stat(f"/proc/{pid}/ns/net").st_ino == netns
+    except OSError:
+        return False

@@ -79,7 +79,7 @@ def test_an_owner_is_named_with_its_proof(clients: tuple[Client, ...], name: str
     assert (owner.name, owner.proof) == (name, proof)
 
 
-UNBUILT = ["dhcpcd", "udhcpc", "systemd-networkd", "NetworkManager", "connman", "wicked", "netifd"]
+UNBUILT = ["systemd-networkd", "NetworkManager", "connman", "wicked", "netifd"]
 
 
 @pytest.mark.parametrize("program", UNBUILT)
@@ -98,9 +98,9 @@ def test_what_is_not_built_is_refused_and_can_be_forced(program: str) -> None:
     assert [risk.code for risk in forced.risks] == ["owner-left-alone"]
 
 
-@pytest.mark.parametrize("program", UNBUILT)
+@pytest.mark.parametrize("program", [*UNBUILT, "dhcpcd"])
 def test_nobody_is_kept_from_the_way_back(program: str) -> None:
-    state = host(client(program, "br0"))
+    state = host(client(program, "br0", argv=(f"{program}: br0",)))
     handed = hand_over(find_owner(state, BRIDGE), state, BRIDGE, NIC, read=reading({}))
     assert [risk.code for risk in handed.risks] == ["owner-left-alone"]
     assert find_owner(host(client(program, None)), BRIDGE) is None, "who may hold any NIC does not hold our bridge"
@@ -156,6 +156,71 @@ def test_there_and_back_is_the_same_client(argv: tuple[str, ...], configuration:
     assert {path: text for path, text in disk.items() if text is not None} == original
 
 
+UDHCPC = ("/bin/busybox", "udhcpc", "-i", "eth0", "-p", "/run/udhcpc.eth0.pid", "-n", "-x", "hostname:eth0")
+DHCPCD = ("/usr/sbin/dhcpcd", "-4", "-h", "eth0", "eth0")
+DHCPCD_LEASE = "/var/lib/dhcpcd/eth0.lease"
+
+
+def test_udhcpc_goes_with_its_pid_file() -> None:
+    state = host(client("udhcpc", argv=UDHCPC))
+    handed = hand_over(find_owner(state, NIC), state, NIC, BRIDGE, read=reading({}))
+    assert handed.before == (StopClient(client=state.clients[0]),)
+    forgotten, start = handed.after
+    assert forgotten == WriteFile(path="/run/udhcpc.eth0.pid", content=None)
+    assert isinstance(start, StartClient)
+    assert start.client.argv == tuple(" ".join(UDHCPC).replace(" eth0", " br0").replace(".eth0.", ".br0.").split())
+    assert (start.client.link, start.client.pid, handed.risks) == ("br0", 0, ())
+
+
+def test_dhcpcd_goes_with_its_lease_and_with_what_its_configuration_says_of_the_link() -> None:
+    state = host(client("dhcpcd", argv=DHCPCD, files=(DHCPCD_LEASE,)))
+    disk = {DHCPCD_LEASE: "\0\udcff", "/etc/dhcpcd.conf": "duid\ninterface eth0\niaid 7\n"}
+    handed = hand_over(find_owner(state, NIC), state, NIC, BRIDGE, read=disk.get)
+    assert handed.before == (StopClient(client=state.clients[0]),)
+    lease, conf, start = handed.after
+    assert lease == WriteFile(path="/var/lib/dhcpcd/br0.lease", content="\0\udcff", mode=0o640)
+    assert isinstance(conf, WriteFile)
+    assert conf.path == "/run/dhcpcd.br0.conf"
+    assert conf.content is not None
+    assert "interface br0\niaid 7" in conf.content
+    assert isinstance(start, StartClient)
+    assert start.client.argv == ("/usr/sbin/dhcpcd", "-f", conf.path, "-4", "-h", "eth0", "br0")
+    assert handed.risks == ()
+
+
+@pytest.mark.parametrize("program", ["udhcpc", "dhcpcd"])
+@pytest.mark.parametrize("words", [(), ("-f", "/etc/own.conf")])
+@pytest.mark.parametrize("configuration", ["duid\n", "interface eth0\nmetric 7\n", "denyinterfaces br*\n"])
+def test_there_and_back_is_the_same_again(program: str, words: tuple[str, ...], configuration: str) -> None:
+    argv = UDHCPC if program == "udhcpc" else (DHCPCD[0], *words, *DHCPCD[1:])
+    before = client(program, argv=argv, files=() if program == "udhcpc" else (DHCPCD_LEASE,))
+    disk: dict[str, str | None] = {
+        DHCPCD_LEASE: "lease",
+        "/etc/dhcpcd.conf": configuration,
+        "/etc/own.conf": configuration,
+    }
+    original = dict(disk)
+    now = before
+    for source, target in ((NIC, BRIDGE), (BRIDGE, NIC)):
+        state = host(now)
+        handed = hand_over(find_owner(state, source), state, source, target, read=disk.get)
+        for step in (*handed.before, *handed.after):
+            if isinstance(step, WriteFile):
+                disk[step.path] = step.content
+            elif isinstance(step, StartClient):
+                now = step.client
+        leases = tuple(replace(file, path=file.path.replace(NIC, target)) for file in before.files)
+        now = replace(now, pid=9, files=leases)
+    assert (now.argv, now.link) == (before.argv, before.link)
+    assert {path: text for path, text in disk.items() if text is not None} == original
+
+
+def test_dhcpcd_without_a_lease_is_a_risk() -> None:
+    state = host(client("dhcpcd", argv=DHCPCD))
+    handed = hand_over(find_owner(state, NIC), state, NIC, BRIDGE, read=reading({}))
+    assert [risk.code for risk in handed.risks] == ["lease-not-found"]
+
+
 def test_under_the_same_name_only_the_process_changes() -> None:
     state = host(client(argv=IFUPDOWN, files=(LEASES,)))
     handed = hand_over(find_owner(state, NIC), state, NIC, NIC, read=reading({}))
@@ -195,12 +260,25 @@ REFUSED = {
     "several links": ((client(argv=BOTH), client(link="eth1", argv=BOTH)), "the same process serves eth1"),
     "any link": ((client(link=None),), "does not say which links"),
     "two for IPv4": ((client(pid=7), client(pid=8)), "two of them"),
+    "a manager": ((client("dhcpcd", None, argv=("dhcpcd", "-q")),), "takes no bridge"),
+    "a manager of two": (
+        (client("dhcpcd", argv=("dhcpcd", "eth0", "eth1")), client("dhcpcd", "eth1", argv=("dhcpcd", "eth0", "eth1"))),
+        "the same process serves eth1",
+    ),
+    "a title": ((client("dhcpcd", argv=("dhcpcd: eth0 [ip4]",)),), "command line cannot be read"),
+    "a service": (
+        (replace(client("dhcpcd"), cgroup="/system.slice/system-dhcpcd.slice/dhcpcd@eth0.service"),),
+        "starts it again",
+    ),
+    "udhcpc6": ((client("udhcpc", argv=("udhcpc6", "-i", "eth0")),), "udhcpc6 is not built"),
+    "two udhcpc": ((client("udhcpc", pid=7), client("udhcpc", pid=8)), "several of them"),
+    "a path from a folder": ((client("udhcpc", argv=("udhcpc", "-s", "./own")),), "./own is a path"),
     "a file system of its own": ((client(files=("/proc/7/root/x.leases",)),), "file system of its own"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("clients", "why"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_dhclient_that_cannot_be_replaced_is_refused(clients: tuple[Client, ...], why: str) -> None:
+def test_a_client_that_cannot_be_replaced_is_refused(clients: tuple[Client, ...], why: str) -> None:
     state = host(*clients)
     with pytest.raises(Refused, match=why) as refused:
         hand_over(find_owner(state, NIC), state, NIC, BRIDGE, read=reading({}))
