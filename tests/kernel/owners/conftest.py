@@ -18,6 +18,17 @@ from kit.netns import Netns, new_netns
 
 MAC = "02:00:00:00:01:02"
 RENEWAL_S = 3
+UDHCPC_SCRIPT = """\
+#!/bin/sh
+echo "$interface $1" >>{events}
+case "$1" in
+deconfig) ip -4 addr flush dev "$interface"; ip link set "$interface" up ;;
+bound | renew)
+    ip addr replace "$ip/$mask" dev "$interface"
+    ip route replace default via 192.0.2.1 dev "$interface" ;;
+esac
+"""
+"""As the scripts that come with udhcpc, but for /etc/resolv.conf."""
 
 
 @dataclass
@@ -73,6 +84,18 @@ class Lan:
         suffix = "6" if family == 6 else ""
         files = f"{self.folder}/dhclient{suffix}.{link}"
         return ["-pf", f"{files}.pid", "-lf", f"{files}.leases"]
+
+    def udhcpc(self, *words: str) -> None:
+        """Start udhcpc with a script of ours, which writes down what it is called for in the file `events`."""
+        script = self.folder / "default.script"
+        script.write_text(UDHCPC_SCRIPT.format(events=self.folder / "events"))
+        script.chmod(0o755)
+        run("busybox", "udhcpc", "-i", "eth0", "-s", script, *words)
+
+    def events(self) -> list[str]:
+        """What the script of udhcpc has been called for: link and event."""
+        path = self.folder / "events"
+        return path.read_text().splitlines() if path.exists() else []
 
     def dhclient(self, *words: str, **environment: str) -> None:
         """Start dhclient, which returns when it has an address (or at once with -nw)."""

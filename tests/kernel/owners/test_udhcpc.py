@@ -21,48 +21,27 @@ from tapbridge.model.errors import Refused
 from tapbridge.model.state import Client
 from tapbridge.owners.table import find_owner, hand_over
 
-SCRIPT = """\
-#!/bin/sh
-echo "$interface $1" >>{events}
-case "$1" in
-deconfig) ip -4 addr flush dev "$interface"; ip link set "$interface" up ;;
-bound | renew)
-    ip addr replace "$ip/$mask" dev "$interface"
-    ip route replace default via 192.0.2.1 dev "$interface" ;;
-esac
-"""
-"""As the scripts that come with udhcpc, but for /etc/resolv.conf."""
 
-
-@pytest.fixture
-def script(lan: Any) -> Path:
-    """Its script, which writes down what it is called for."""
-    path: Path = lan.folder / "default.script"
-    path.write_text(SCRIPT.format(events=lan.folder / "events"))
-    path.chmod(0o755)
-    return path
-
-
-def _udhcpc(lan: Any, script: Path, *words: str) -> Client:
-    run("busybox", "udhcpc", "-i", "eth0", "-s", script, *words)
+def _udhcpc(lan: Any, *words: str) -> Client:
+    lan.udhcpc(*words)
     lan.wait_for(lambda: ip_of("eth0"))
-    lan.wait_for(lambda: len(_pids()) == 1)
+    lan.wait_for(lambda: len(clients()) == 1)
     (client,) = clients()
     return client
 
 
 @pytest.mark.parametrize("words", [("-b", "-R"), ("-n",), ("-x", "0x3d:ff01020304", "-x", "hostname:known")])
-def test_the_lease_goes_to_the_bridge_and_back(served: Any, script: Path, words: tuple[str, ...]) -> None:
+def test_the_lease_goes_to_the_bridge_and_back(served: Any, words: tuple[str, ...]) -> None:
     """By the MAC or by an identity of its own, and nothing is deconfigured or released on the way."""
     pid_path = served.folder / "udhcpc.eth0.pid"
-    before = _udhcpc(served, script, "-p", str(pid_path), *words)
+    before = _udhcpc(served, "-p", str(pid_path), *words)
     address, identity = ip_of("eth0"), server_lease(served)
     for source, target in ((NIC, BRIDGE), (BRIDGE, NIC)):
         mark = len(served.log())
         with _told(target) as told:
             move(served, source, target)
             served.wait_for(lambda mark=mark: "DHCPACK" in served.log_since(mark))
-            served.wait_for(lambda target=target: f"{target} bound" in _events(served))
+            served.wait_for(lambda target=target: f"{target} bound" in served.events())
         assert "Deleted" not in told[0]
         assert (ip_of(target), server_lease(served)[1:]) == (address, identity[1:])
         assert not re.search("RELEASE|DECLINE|NAK", served.log_since(mark))
@@ -73,50 +52,50 @@ def test_the_lease_goes_to_the_bridge_and_back(served: Any, script: Path, words:
     assert comparable_clients((client,)) == comparable_clients((before,))
     assert sorted(path.name for path in served.folder.glob("udhcpc.*")) == ["udhcpc.eth0.pid"]
     assert [path.name for path in Path("/run").glob("udhcpc.*")] == ["udhcpc.eth0"]
-    assert f"{NIC} deconfig" in _events(served)[:1], "of its own start, before all this"
-    assert not [event for event in _events(served)[1:] if "deconfig" in event]
+    assert f"{NIC} deconfig" in served.events()[:1], "of its own start, before all this"
+    assert not [event for event in served.events()[1:] if "deconfig" in event]
 
 
-def test_a_lease_that_is_lost_later_is_taken_from_the_bridge(served: Any, script: Path) -> None:
+def test_a_lease_that_is_lost_later_is_taken_from_the_bridge(served: Any) -> None:
     """SIGUSR2 makes it release: what follows is the event that was kept from its script at the start."""
-    _udhcpc(served, script)
+    _udhcpc(served)
     move(served, NIC, BRIDGE)
-    served.wait_for(lambda: f"{BRIDGE} bound" in _events(served))
+    served.wait_for(lambda: f"{BRIDGE} bound" in served.events())
     (client,) = clients()
     os.kill(client.pid, signal.SIGUSR2)
-    served.wait_for(lambda: f"{BRIDGE} deconfig" in _events(served))
+    served.wait_for(lambda: f"{BRIDGE} deconfig" in served.events())
     served.wait_for(lambda: ip_of("br0") is None)
     assert "DHCPRELEASE" in served.log()
 
 
-def test_one_that_is_started_again_leaves_the_link_alone(served: Any, script: Path) -> None:
+def test_one_that_is_started_again_leaves_the_link_alone(served: Any) -> None:
     """As after a rollback: the client as it was, with the very words that its user gave it."""
-    client, address = _udhcpc(served, script), ip_of("eth0")
+    client, address = _udhcpc(served), ip_of("eth0")
     with _told(NIC) as told:
         stop_client(client)
         assert clients() == ()
         start_client(client)
-        served.wait_for(lambda: f"{NIC} renew" in _events(served) or _events(served).count(f"{NIC} bound") == 2)
+        served.wait_for(lambda: f"{NIC} renew" in served.events() or served.events().count(f"{NIC} bound") == 2)
     assert "Deleted" not in told[0]
     assert ip_of("eth0") == address
     assert comparable_clients(clients()) == comparable_clients((client,))
-    assert _events(served).count(f"{NIC} deconfig") == 1
+    assert served.events().count(f"{NIC} deconfig") == 1
 
 
-def test_on_a_link_without_an_address_it_is_started_as_it_was(served: Any, script: Path) -> None:
-    client = _udhcpc(served, script)
+def test_on_a_link_without_an_address_it_is_started_as_it_was(served: Any) -> None:
+    client = _udhcpc(served)
     stop_client(client)
     run("ip", "addr", "flush", "dev", "eth0")
     start_client(client)
     served.wait_for(lambda: ip_of("eth0"))
-    served.wait_for(lambda: len(_pids()) == 1)
-    assert "-f" not in Path(f"/proc/{_pids()[0]}/cmdline").read_text().split("\0")
+    served.wait_for(lambda: len(clients()) == 1)
+    assert "-f" not in Path(f"/proc/{clients()[0].pid}/cmdline").read_text().split("\0")
     assert comparable_clients(clients()) == comparable_clients((client,))
 
 
-def test_what_cannot_be_replaced_is_refused(served: Any, script: Path) -> None:
-    _udhcpc(served, script)
-    run("busybox", "udhcpc", "-i", "eth0", "-s", script, "-S")
+def test_what_cannot_be_replaced_is_refused(served: Any) -> None:
+    _udhcpc(served)
+    served.udhcpc("-S")
     state = owners_state()
     with pytest.raises(Refused, match="several of them serve it"):
         hand_over(find_owner(state, NIC), state, NIC, BRIDGE, read=find_text)
@@ -124,19 +103,10 @@ def test_what_cannot_be_replaced_is_refused(served: Any, script: Path) -> None:
 
 def _renew(lan: Any, client: Client) -> None:
     """SIGUSR1 makes it renew: the answer must reach it on the link that it serves now."""
-    mark, told = len(lan.log()), len(_events(lan))
+    mark, told = len(lan.log()), len(lan.events())
     os.kill(client.pid, signal.SIGUSR1)
     lan.wait_for(lambda: "DHCPACK" in lan.log_since(mark))
-    lan.wait_for(lambda: f"{client.link} renew" in _events(lan)[told:])
-
-
-def _events(lan: Any) -> list[str]:
-    path = lan.folder / "events"
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def _pids() -> list[int]:
-    return [client.pid for client in clients()]
+    lan.wait_for(lambda: f"{client.link} renew" in lan.events()[told:])
 
 
 @contextmanager

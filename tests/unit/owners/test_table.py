@@ -165,8 +165,8 @@ def test_udhcpc_goes_with_its_pid_file() -> None:
     state = host(client("udhcpc", argv=UDHCPC))
     handed = hand_over(find_owner(state, NIC), state, NIC, BRIDGE, read=reading({}))
     assert handed.before == (StopClient(client=state.clients[0]),)
-    forgotten, start = handed.after
-    assert forgotten == WriteFile(path="/run/udhcpc.eth0.pid", content=None)
+    *forgotten, start = handed.after
+    assert forgotten == [WriteFile(path=f"/run/udhcpc.{link}.pid", content=None) for link in ("eth0", "br0")]
     assert isinstance(start, StartClient)
     assert start.client.argv == tuple(" ".join(UDHCPC).replace(" eth0", " br0").replace(".eth0.", ".br0.").split())
     assert (start.client.link, start.client.pid, handed.risks) == ("br0", 0, ())
