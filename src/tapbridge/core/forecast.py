@@ -29,7 +29,8 @@ _STABLE_PRIVACY = (2, 3)
 
 def adoption_risks(state: State, nic: Link, intent: Adopt) -> tuple[Finding, ...]:
     """Findings of severity info and warning about what hangs on the NIC."""
-    found = [_attached(item, intent) for item in state.attachments if item.link == nic.name]
+    owners = {client.program for client in state.clients if client.link in (nic.name, None)}
+    found = [_attached(x, intent) for x in state.attachments if x.link == nic.name and x.program not in owners]
     found += [_duplicate(a.ip, nic) for a in state.addresses_of(nic.name) if a.flags & DADFAILED]
     if nic.addr_gen_mode in _STABLE_PRIVACY:
         message = (

@@ -250,10 +250,10 @@ def _dhclients(pid: int, argv: tuple[str, ...], names: Collection[str]) -> Itera
 
 
 def _dhcpcds(pid: int, argv: tuple[str, ...], names: Collection[str]) -> Iterator[Client]:
-    """The links that it was told, be they there or gone; a manager, which was told none, may hold any."""
-    told = dhcpcd.read_invocation(argv).links
+    """The links that it was told, be they there or gone, or else those that it says; any, where it says nothing."""
+    told: Sequence[str] = dhcpcd.read_invocation(argv).links or dhcpcd_processes.managed_links(pid)
     if dhcpcd_processes.is_title(argv):
-        told = tuple(word for word in argv[0].split() if word in names)
+        told = [word for word in argv[0].split() if word in names]
     for link in _or_any([IfName(word) for word in told]):
         files = [path.format(link=link) for path in _DHCPCD_LEASES] if link else []
         client = _client(pid, dhcpcd_processes.NAME, argv, link, files)

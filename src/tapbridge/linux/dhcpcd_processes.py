@@ -24,6 +24,8 @@ ENVIRONMENT: Final = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 _RUN: Final = "/run/dhcpcd"
 _START_STACK: Final = 25  # of /proc/PID/stat, behind the name: field 28
 _POINTER: Final = struct.calcsize("P")
+_NAMED: Final = b"interface="
+_ANSWER_S: Final = 0.5
 _MOST_WORDS: Final = 256
 _WORD_BYTES: Final = 4096
 
@@ -61,6 +63,36 @@ def family(pids: Collection[int]) -> set[int]:
 
     tops = {top(pid) for pid in pids if pid in own}
     return {pid for pid in own if top(pid) in tops}
+
+
+def managed_links(pid: int) -> list[str]:
+    """The links that a dhcpcd which was told none has in hand, by its own word; none where it does not answer."""
+    import socket
+    import time
+
+    deadline = time.monotonic() + _ANSWER_S
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as asked:
+        asked.settimeout(_ANSWER_S)
+        told = b""
+        try:
+            asked.connect(f"/proc/{pid}/root{_RUN}/sock")
+            asked.send(b"--getinterfaces\0")
+            while not _is_whole(told) and time.monotonic() < deadline and (part := asked.recv(65536)):
+                told += part
+        except OSError:
+            return []
+    return list(dict.fromkeys(_names(told)))
+
+
+def _is_whole(told: bytes) -> bool:
+    """Whether an answer has as many parts as it says in its first word (size_t); each ends like a variable."""
+    return len(told) >= _POINTER and told.endswith(b"\0") and len(_names(told)) >= struct.unpack_from("N", told)[0]
+
+
+def _names(told: bytes) -> list[str]:
+    """The values of `interface=`: each part is the variables that a script of dhcpcd's would get."""
+    parts = told[_POINTER:].split(b"\0")
+    return [part[len(_NAMED) :].decode(errors="replace") for part in parts if part.startswith(_NAMED)]
 
 
 def forget(argv: tuple[str, ...], link: str | None) -> None:

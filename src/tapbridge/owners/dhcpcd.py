@@ -1,4 +1,4 @@
-"""dhcpcd (9 and 10), one process for a link: replaced by one on the other link that keeps the same lease.
+"""dhcpcd (9 and 10): replaced by one that keeps the same lease on the other link.
 
 Theory of operation. Killed, with all the processes that it divides itself among, it releases nothing and deconfigures
 nothing (`dhcpcd -x` does, unless `persistent` is configured). A new one that finds a lease under the name of its own
@@ -7,7 +7,9 @@ is the host's, and its IAID, which is the end of the MAC that the bridge has fro
 otherwise. So the argument vector stays as it is but for the link's name, the lease goes to a file of the new name, and
 a configuration that speaks of the link is followed by a copy of it that speaks of the other.
 
-One process for all links is a manager, which heeds no bridge that its configuration does not name: refused.
+One that was told no link, or several, is a manager: it chooses links by itself, and no bridge that its configuration
+does not name. So it always gets a copy, which names the bridge and forbids the NIC. Its other links keep what they have
+meanwhile, and ask for it again likewise.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from tapbridge.model.state import Client, State
 from tapbridge.model.step import StartClient, Step, StopClient, WriteFile
 from tapbridge.model.values import IfName
 from tapbridge.model.verdict import Finding
-from tapbridge.owners.dhcpcd_files import carry_configuration, origin_of, with_origin
+from tapbridge.owners.dhcpcd_files import carry_configuration, manage, origin_of, with_origin
 from tapbridge.owners.owner import Move, Owner, clients_of, refusal, renamed, tell, warn
 
 _ELSEWHERE: Final = "/proc/"
@@ -61,13 +63,12 @@ DHCPCD: Final = Dhcpcd()
 
 def _require_movable(owner: Owner, move: Move) -> None:
     for client in owner.clients:
-        others = [c.link for c in move.state.clients if c.pid == client.pid and c.link != client.link and c.link]
         if client.link is None:
-            raise refusal(owner, "as a manager of all links it takes no bridge", _by_hand(owner))
+            raise refusal(owner, "it does not say which links it serves", _by_hand(owner))
         if client.argv[0].startswith("dhcpcd:"):  # its title
             raise refusal(owner, "its command line cannot be read", "let a root that may look into its memory do it")
-        if others or not read_invocation(client.argv).alone:
-            raise refusal(owner, f"the same process serves {', '.join(others) or 'other links'}", _by_hand(owner))
+        if move.source == move.target and not read_invocation(client.argv).alone:
+            raise refusal(owner, "it would take the NIC by its new name for another one", "go without --take-name")
         if _SERVICE in client.cgroup:
             raise refusal(owner, "its service starts it again whenever it ends", f"run it by hand: {_by_hand(owner)}")
         if any(file.path.startswith(_ELSEWHERE) for file in client.files):
@@ -95,6 +96,8 @@ def _carry_configuration(argv: tuple[str, ...], move: Move) -> tuple[tuple[str, 
         return with_configuration(argv, origin_of(move.read(path) or "")), (WriteFile(path=path, content=None),)
     text = move.read(path or CONFIGURATION) or ""
     carried = carry_configuration(text, move.source, move.target)
+    if not read_invocation(argv).alone:
+        carried = manage(carried, move.source, move.target)
     if carried == text:
         return argv, ()
     own = _own_configuration(move.target)

@@ -18,6 +18,14 @@ def carry_configuration(text: str, source: str, target: str) -> str:
     return "".join(_carried(text, source, target))
 
 
+def manage(text: str, source: str, target: str) -> str:
+    """The configuration for one that chooses its links by itself: the target, which as a bridge it would not choose
+    unless it is named, but neither the source, which is its port, nor what is there only while the bridge is made."""
+    named = any(line.split()[:2] == ["interface", target] for line in text.splitlines())
+    end = "" if named else f"interface {target}\n"
+    return f"denyinterfaces {source} tbkeep* tbpeer*\n{text}" + ("" if text.endswith("\n") else "\n") + end
+
+
 def with_origin(text: str, path: str | None) -> str:
     """A copy that says of which file it is one; None: of the default."""
     return f"{_ORIGIN}{path or 'the default'}\n{text}"

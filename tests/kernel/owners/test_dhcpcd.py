@@ -132,11 +132,36 @@ def test_under_the_same_name_no_file_changes(served: Any) -> None:
     assert not ANY_CHANGE.search(served.log_since(mark))
 
 
-def test_one_for_all_links_is_refused_by_name(served: Any) -> None:
-    _dhcpcd(served, "-4", "--nodev")  # no udev says that eth0 is ready
+@pytest.mark.parametrize("words", [(), ("eth0", "eth1")], ids=["any", "some"])
+def test_one_for_many_links_goes_along(served: Any, words: tuple[str, ...]) -> None:
+    """A manager: its other link keeps what it has."""
+    run("ip", "link", "add", "eth1", "type", "veth", "peer", "name", "q1")
+    for link in ("eth1", "q1"):
+        run("ip", "link", "set", link, "up")
+    conf = served.folder / "own.conf"
+    conf.write_text("duid\npersistent\ndenyinterfaces q* br*\ninterface eth0\n  iaid 7\n")
+    run("dhcpcd", "-4", "-A", "--nodev", "-b", "-f", conf, *words)  # no udev says that eth0 is ready
+    served.wait_for(lambda: ip_of("eth0"))
+    before = clients()
+    assert [client.link for client in before] == ["eth0", "eth1"]
+    address, identity = ip_of("eth0"), server_lease(served)
+    for source, target in ((NIC, BRIDGE), (BRIDGE, NIC)):
+        mark = len(served.log())
+        move(served, source, target)
+        served.wait_for(lambda mark=mark: served.log_since(mark).count("DHCPACK") >= 2)
+        assert not ANY_CHANGE.search(served.log_since(mark))
+        assert (ip_of(target), server_lease(served)[1:]) == (address, identity[1:])
+        assert {client.link for client in clients()} == {target, "eth1"}
+    assert comparable_clients(clients()) == comparable_clients(before)
+    assert list(Path("/run").glob("dhcpcd.*")) == []
+
+
+def test_one_for_many_links_cannot_tell_the_nic_by_another_name(served: Any) -> None:
+    run("dhcpcd", "-4", "-A", "--nodev", "-b")
+    served.wait_for(lambda: ip_of("eth0"))
     state = owners_state()
-    with pytest.raises(Refused, match=r"takes no bridge: dhcpcd \(PID \d+\) runs and may configure any link"):
-        hand_over(find_owner(state, NIC), state, NIC, BRIDGE, read=find_text)
+    with pytest.raises(Refused, match="by its new name"):
+        hand_over(find_owner(state, NIC), state, NIC, NIC, read=find_text)
 
 
 def _stat(pid: int) -> str:

@@ -215,6 +215,14 @@ def test_there_and_back_is_the_same_again(program: str, words: tuple[str, ...], 
     assert {path: text for path, text in disk.items() if text is not None} == original
 
 
+def test_a_dhcpcd_that_chooses_its_links_is_told_which() -> None:
+    state = host(client("dhcpcd", argv=("/usr/sbin/dhcpcd", "-q"), files=(DHCPCD_LEASE,)))
+    handed = hand_over(find_owner(state, NIC), state, NIC, BRIDGE, read={"/etc/dhcpcd.conf": "duid\n"}.get)
+    (text,) = (step.content for step in handed.after if isinstance(step, WriteFile) and step.path.endswith(".conf"))
+    assert text is not None
+    assert text.splitlines()[1:] == ["denyinterfaces eth0 tbkeep* tbpeer*", "duid", "interface br0"]
+
+
 def test_dhcpcd_without_a_lease_is_a_risk() -> None:
     state = host(client("dhcpcd", argv=DHCPCD))
     handed = hand_over(find_owner(state, NIC), state, NIC, BRIDGE, read=reading({}))
@@ -260,11 +268,7 @@ REFUSED = {
     "several links": ((client(argv=BOTH), client(link="eth1", argv=BOTH)), "the same process serves eth1"),
     "any link": ((client(link=None),), "does not say which links"),
     "two for IPv4": ((client(pid=7), client(pid=8)), "two of them"),
-    "a manager": ((client("dhcpcd", None, argv=("dhcpcd", "-q")),), "takes no bridge"),
-    "a manager of two": (
-        (client("dhcpcd", argv=("dhcpcd", "eth0", "eth1")), client("dhcpcd", "eth1", argv=("dhcpcd", "eth0", "eth1"))),
-        "the same process serves eth1",
-    ),
+    "a manager that is silent": ((client("dhcpcd", None, argv=("dhcpcd", "-q")),), "does not say which links"),
     "a title": ((client("dhcpcd", argv=("dhcpcd: eth0 [ip4]",)),), "command line cannot be read"),
     "a service": (
         (replace(client("dhcpcd"), cgroup="/system.slice/system-dhcpcd.slice/dhcpcd@eth0.service"),),
