@@ -25,6 +25,13 @@ _GRAMMAR: Final = Grammar(
         "denyinterfaces": "Z", "ipv4only": "4", "ipv6only": "6", "nobackground": "B", "manager": "M", "master": "M",
     },
 )  # fmt: skip
+_OWN: Final = "/run/dhcpcd."
+_OWN_END: Final = ".conf"
+
+
+def own_configuration(link: str) -> str:
+    """Where the configuration is that is made for a link."""
+    return f"{_OWN}{link}{_OWN_END}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +43,13 @@ class Invocation:
     family: int | None = None
     foreground: bool = False
     alone: bool = False
+
+    @property
+    def made_for(self) -> str | None:
+        """The link for which its configuration was made, be it there or gone."""
+        path = self.conf_path or ""
+        ours = path.startswith(_OWN) and path.endswith(_OWN_END)
+        return path[len(_OWN) : -len(_OWN_END)] if ours else None
 
     @property
     def stem(self) -> str:

@@ -138,6 +138,8 @@ def start_client(client: Client, limit_s: float = 5.0) -> None:
     if not processes.wait_for_ends([os.pidfd_open(pid)], 0.25 if _stays(client) else limit_s):
         return
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status == 0 and client.program == dhcpcd_processes.NAME:
+        dhcpcd_processes.await_link(client, limit_s)
     if status != 0:
         raise HostError(
             f"{client.program} ended at once, with exit code {status}", hint="try: " + " ".join(client.argv)
@@ -251,9 +253,12 @@ def _dhclients(pid: int, argv: tuple[str, ...], names: Collection[str]) -> Itera
 
 def _dhcpcds(pid: int, argv: tuple[str, ...], names: Collection[str]) -> Iterator[Client]:
     """The links that it was told, be they there or gone, or else those that it says; any, where it says nothing."""
-    told: Sequence[str] = dhcpcd.read_invocation(argv).links or dhcpcd_processes.managed_links(pid)
+    invocation = dhcpcd.read_invocation(argv)
+    told = dict.fromkeys(invocation.links or dhcpcd_processes.managed_links(pid))
+    if invocation.made_for and not invocation.alone:
+        told[invocation.made_for] = None
     if dhcpcd_processes.is_title(argv):
-        told = [word for word in argv[0].split() if word in names]
+        told = {word: None for word in argv[0].split() if word in names}
     for link in _or_any([IfName(word) for word in told]):
         files = [path.format(link=link) for path in _DHCPCD_LEASES] if link else []
         client = _client(pid, dhcpcd_processes.NAME, argv, link, files)

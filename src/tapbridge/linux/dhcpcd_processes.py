@@ -16,6 +16,7 @@ from typing import Final
 
 from tapbridge.core.dhcpcd import AT_ONCE, read_invocation
 from tapbridge.linux import processes
+from tapbridge.model.state import Client
 
 NAME: Final = "dhcpcd"
 ENVIRONMENT: Final = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",)
@@ -53,7 +54,7 @@ def at_once(argv: tuple[str, ...]) -> tuple[str, ...]:
 
 def family(pids: Collection[int]) -> set[int]:
     """The processes of a dhcpcd of which these are some: all below the topmost of that name."""
-    own = {pid for pid in processes.pids() if processes.command_name(pid) == NAME and processes.in_our_netns(pid)}
+    own = _own()
     parents = {pid: processes.parent(pid) for pid in own}
 
     def top(pid: int) -> int:
@@ -82,6 +83,23 @@ def managed_links(pid: int) -> list[str]:
         except OSError:
             return []
     return list(dict.fromkeys(_names(told)))
+
+
+def await_link(client: Client, limit_s: float) -> None:
+    """Wait until one that chooses its links by itself has chosen the client's, `limit_s` seconds at most."""
+    import time
+
+    if client.link is None or read_invocation(client.argv).alone:
+        return
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        if any(client.link in managed_links(pid) for pid in _own() if processes.may_configure_network(pid)):
+            return
+        time.sleep(0.02)
+
+
+def _own() -> set[int]:
+    return {pid for pid in processes.pids() if processes.command_name(pid) == NAME and processes.in_our_netns(pid)}
 
 
 def _is_whole(told: bytes) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tapbridge.core.adopt import HandOver
-from tapbridge.core.dhcpcd import CONFIGURATION, read_invocation, with_configuration, with_link
+from tapbridge.core.dhcpcd import CONFIGURATION, own_configuration, read_invocation, with_configuration, with_link
 from tapbridge.model.state import Client, State
 from tapbridge.model.step import StartClient, Step, StopClient, WriteFile
 from tapbridge.model.values import IfName
@@ -91,21 +91,18 @@ def _replace_client(client: Client, move: Move) -> tuple[Step, ...]:
 
 def _carry_configuration(argv: tuple[str, ...], move: Move) -> tuple[tuple[str, ...], tuple[Step, ...]]:
     """A configuration that says something of the link is followed by a copy of it that says so of the target."""
-    path = read_invocation(argv).conf_path
-    if move.back and path == _own_configuration(move.source):
+    told = read_invocation(argv)
+    path = told.conf_path
+    if move.back and path is not None and told.made_for == move.source:
         return with_configuration(argv, origin_of(move.read(path) or "")), (WriteFile(path=path, content=None),)
     text = move.read(path or CONFIGURATION) or ""
     carried = carry_configuration(text, move.source, move.target)
-    if not read_invocation(argv).alone:
+    if not told.alone:
         carried = manage(carried, move.source, move.target)
     if carried == text:
         return argv, ()
-    own = _own_configuration(move.target)
+    own = own_configuration(move.target)
     return with_configuration(argv, own), (WriteFile(path=own, content=with_origin(carried, path)),)
-
-
-def _own_configuration(link: str) -> str:
-    return f"/run/dhcpcd.{link}.conf"
 
 
 def _carry_leases(owner: Owner, move: Move) -> tuple[tuple[Step, ...], tuple[Finding, ...]]:
