@@ -94,6 +94,7 @@ def stop_client(client: Client) -> None:
         udhcpc_start.forget(client)
     elif client.program == dhcpcd_processes.NAME:
         dhcpcd_processes.forget(client.argv, client.link)
+        systemd.await_end(client.cgroup)
 
 
 def _children(held: dict[int, int], but: str) -> list[int]:
@@ -121,29 +122,48 @@ def _signal(held: dict[int, int], number: int) -> None:
 def start_client(client: Client, limit_s: float = 5.0) -> None:
     """Start a client with its argument vector, environment, folder and control group; nothing to do where it runs.
 
-    Where the control group is gone and systemd runs in this network namespace, the client gets a transient service
-    of its own. Returns when the client has gone to the background by itself (dhclient without -nw does so once it has
-    an address), or after `limit_s` seconds: then it goes on trying. Raises HostError if it ends with an error.
+    Where the control group is gone and systemd runs in this network namespace, the client gets a service again: the one
+    that starts it by the same words, else a transient one of its own. Returns when the client has gone to the
+    background by itself (dhclient without -nw does so once it has an address), or after `limit_s` seconds: then it
+    goes on trying. Raises HostError if it ends with an error.
     """
     if any(_is(pid, client) for pid in processes.pids()):
         return
+    alone = client.cgroup and not processes.control_group_folders(client.cgroup) and systemd.is_here()
+    unit = _unit_of(client) if alone else None
+    if unit is not None:
+        systemd.start(unit)
+    else:
+        _start(client, limit_s, as_service=bool(alone))
+    if client.program == dhcpcd_processes.NAME:
+        dhcpcd_processes.await_link(client, limit_s)
+
+
+def _start(client: Client, limit_s: float, *, as_service: bool) -> None:
     if client.program == "udhcpc":
         client = udhcpc_start.left_alone(client)
     elif client.program == dhcpcd_processes.NAME:
         client = replace(client, argv=dhcpcd_processes.at_once(client.argv))
-    argv: Sequence[str] = client.argv
-    if client.cgroup and not processes.control_group_folders(client.cgroup) and systemd.is_here():
-        argv = _as_service(client)
+    argv = _as_service(client) if as_service else client.argv
     pid = processes.spawn(argv, client.environment, client.cwd, client.cgroup)
     if not processes.wait_for_ends([os.pidfd_open(pid)], 0.25 if _stays(client) else limit_s):
         return
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if status == 0 and client.program == dhcpcd_processes.NAME:
-        dhcpcd_processes.await_link(client, limit_s)
     if status != 0:
         raise HostError(
             f"{client.program} ended at once, with exit code {status}", hint="try: " + " ".join(client.argv)
         )
+
+
+def _unit_of(client: Client) -> str | None:
+    """The service that starts a client by the very words that it has, if there is one: its own, or that of its name."""
+    if client.program != dhcpcd_processes.NAME:
+        return None  # another would deconfigure its link, or take a second one
+    for unit in (os.path.basename(client.cgroup), f"{client.program}.service"):
+        words = tuple(word for word in systemd.find_command(unit) if word not in dhcpcd.AT_ONCE)
+        if words == client.argv:
+            return unit
+    return None
 
 
 def _stays(client: Client) -> bool:

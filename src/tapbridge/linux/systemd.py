@@ -6,13 +6,18 @@ Both talk to PID 1 by its own socket, /run/systemd/private: no D-Bus daemon is n
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tapbridge.linux import processes
 from tapbridge.model.errors import HostError
 
+if TYPE_CHECKING:
+    from subprocess import CompletedProcess
+
 _LIMIT_S: Final = 5.0
+_RESTING: Final = ("dead", "failed", "exited")
 _NOT_LOADED: Final = 5  # of `systemctl stop`, the LSB's "program is not installed"
 
 # No dependency of any kind: what waits for a target waits for the network as soon as somebody's override says so,
@@ -73,6 +78,33 @@ def is_armed(unit: str) -> bool:
     return _run(["systemctl", "is-active", "--quiet", f"{unit}.timer", f"{unit}.service"])[0] == 0
 
 
+def await_end(cgroup: str) -> None:
+    """Wait until systemd has seen the end of the service whose processes were in a control group, and cleared up
+    behind it: what it runs then, and the folders that it removes, are not for a successor. Raises HostError."""
+    unit = os.path.basename(cgroup)
+    if not unit.endswith(".service") or not is_here():
+        return
+    deadline = time.monotonic() + _LIMIT_S
+    while time.monotonic() < deadline:
+        if _ask(["systemctl", "show", "--property=SubState", "--value", unit]).strip() in _RESTING:
+            return
+        time.sleep(0.02)
+
+
+def find_command(unit: str) -> tuple[str, ...]:
+    """The words by which a unit starts its program; none where there is no such unit. Raises HostError."""
+    said = _ask(["systemctl", "show", "--property=ExecStart", "--value", unit])
+    _, _, rest = said.partition(" argv[]=")
+    return tuple(rest.partition(" ; ")[0].split())
+
+
+def start(unit: str) -> None:
+    """Start a service, and wait until it says that it is up. Raises HostError."""
+    code, said = _run(["systemctl", "start", unit])
+    if code != 0:
+        raise HostError(f"systemd does not start {unit}: {said}", hint=f"see: systemctl status {unit}")
+
+
 def reload() -> None:
     """Let systemd read its units anew. Raises HostError."""
     code, said = _run(["systemctl", "daemon-reload"])
@@ -81,14 +113,22 @@ def reload() -> None:
 
 
 def _run(words: Sequence[str]) -> tuple[int, str]:
+    done = _finished(words)
+    return done.returncode, " ".join(done.stderr.split())[-300:] or f"{words[0]} ended with {done.returncode}"
+
+
+def _ask(words: Sequence[str]) -> str:
+    return _finished(words).stdout
+
+
+def _finished(words: Sequence[str]) -> CompletedProcess[str]:
     import subprocess
 
     try:
-        done = subprocess.run(
+        return subprocess.run(
             words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_LIMIT_S, check=False
         )
     except subprocess.TimeoutExpired:
         raise HostError(f"{words[0]} does not answer within {_LIMIT_S:g} s", hint="is systemd alive?") from None
     except OSError as error:
         raise HostError(f"{words[0]} cannot be started: {error.strerror}", errno=error.errno or 0) from None
-    return done.returncode, " ".join(done.stderr.split())[-300:] or f"{words[0]} ended with {done.returncode}"

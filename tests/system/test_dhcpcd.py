@@ -1,0 +1,63 @@
+"""Debian's service of dhcpcd, which manages every link: its NIC goes under a bridge, and it has it back at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from kit.container import Container, container
+
+UNIT = """\
+[Service]
+Type=forking
+PIDFile=/run/dhcpcd/pid
+ExecStart=/usr/sbin/dhcpcd -q -b
+ExecStop=/usr/sbin/dhcpcd -x
+RuntimeDirectory=dhcpcd
+ProtectSystem=strict
+ReadWritePaths=/var/lib/dhcpcd /run/dhcpcd /etc/dhcpcd.conf /etc/resolv.conf
+ProtectHome=true
+PrivateDevices=true
+RestrictNamespaces=true
+SystemCallFilter=@system-service chroot
+SystemCallErrorNumber=EPERM
+SystemCallArchitectures=native
+
+[Install]
+WantedBy=multi-user.target
+"""
+"""/lib/systemd/system/dhcpcd.service of Debian 12's package dhcpcd, in what matters here."""
+
+ADDRESS = "ip -4 -o addr show dev {} | grep -o '192.0.2.[0-9]*/24'"
+SERVICE = ("dhcpcd.service", "ActiveState", "ExecMainStatus")
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Container]:
+    """A host whose eth0 has its lease by that service."""
+    with container() as host:
+        host.run("rm -f /etc/resolv.conf; echo >/etc/resolv.conf; echo noarp >>/etc/dhcpcd.conf")
+        host.path("/etc/systemd/system/dhcpcd.service").write_text(UNIT)
+        host.run("systemctl enable --now dhcpcd")
+        host.wait_for(ADDRESS.format("eth0"), limit_s=20)
+        yield host
+
+
+@pytest.mark.parametrize("back", ["down", "rollback"])
+def test_the_lease_goes_to_the_bridge_and_back_to_the_service(served: Container, back: str) -> None:
+    address = served.run(ADDRESS.format("eth0")).stdout
+    before = served.show(*SERVICE)
+    assert before == {"ActiveState": "active", "ExecMainStatus": "0"}
+    served.run("tapbridge", "up", "--yes", *(["--confirm", "300", "--no-wait"] if back == "rollback" else []))
+    served.wait_for("journalctl -u tapbridge-dhcpcd-br0 | grep -q 'br0: leased'")
+    assert served.run(ADDRESS.format("br0")).stdout == address
+    assert served.run(ADDRESS.format("eth0"), check=False).stdout == ""
+    assert served.show(*SERVICE)["ActiveState"] == "failed", "it was killed"
+    now = served.run("date +%s.%N").stdout.strip()
+    served.run("tapbridge", back, "--yes")
+    assert served.show(*SERVICE) == before
+    assert served.run(ADDRESS.format("eth0")).stdout == address
+    served.wait_for(f"journalctl -u dhcpcd --since @{now} | grep -q 'eth0: rebinding'")
+    assert served.run("ls /run/dhcpcd.*", check=False).stdout == ""
+    assert served.run("systemctl list-units --all --plain --no-legend 'tapbridge-dhcpcd*'").stdout == ""
