@@ -87,6 +87,29 @@ def test_what_its_configuration_says_of_the_link_goes_along(served: Any) -> None
     assert list(Path("/run").glob("dhcpcd.*")) == []
 
 
+def test_both_families_go_along(served: Any) -> None:
+    """One process with a lease of each: that of DHCPv6 is confirmed."""
+    conf = served.folder / "own.conf"
+    conf.write_text("duid\npersistent\nnoipv6rs\nia_na\n")
+    _dhcpcd(served, "-f", str(conf), "eth0")
+    served.wait_for(lambda: _leased_v6("eth0"))
+    address, leased = ip_of("eth0"), _leased_v6("eth0")
+    served.wait_for(lambda: len(clients()[0].files) == 2)
+    before = clients()
+    for source, target in ((NIC, BRIDGE), (BRIDGE, NIC)):
+        mark = len(served.log())
+        move(served, source, target)
+        served.wait_for(lambda mark=mark: "DHCPCONFIRM" in served.log_since(mark))
+        served.wait_for(lambda mark=mark: "DHCPACK" in served.log_since(mark))
+        assert not re.search(f"{ANY_CHANGE.pattern}|SOLICIT", served.log_since(mark))
+        assert (ip_of(target), _leased_v6(target)) == (address, leased)
+    assert comparable_clients(clients()) == comparable_clients(before)
+
+
+def _leased_v6(link: str) -> list[str]:
+    return re.findall(r"2001:db8::[0-9a-f]+/128", run("ip", "-6", "addr", "show", "dev", link).stdout)
+
+
 def test_none_of_its_processes_is_left_and_none_of_another_is_taken(served: Any) -> None:
     run("ip", "link", "add", "eth1", "type", "veth", "peer", "name", "q1")
     run("ip", "link", "set", "eth1", "up")
