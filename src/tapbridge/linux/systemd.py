@@ -58,13 +58,6 @@ def disarm_timer(unit: str) -> None:
     stop(units)
 
 
-def start(unit: str) -> None:
-    """Start a unit. Raises HostError."""
-    code, said = _run(["systemctl", "start", "--quiet", unit])
-    if code != 0:
-        raise HostError(f"systemd does not start {unit}: {said}", hint=f"see: systemctl status {unit}")
-
-
 def stop(units: Sequence[str]) -> None:
     """Stop units, whether they are there or not. Raises HostError."""
     for one in units:
@@ -99,7 +92,7 @@ def find_command(unit: str) -> tuple[str, ...]:
 
 
 def start(unit: str) -> None:
-    """Start a service, and wait until it says that it is up. Raises HostError."""
+    """Start a unit, and wait until it says that it is up. Raises HostError."""
     code, said = _run(["systemctl", "start", unit])
     if code != 0:
         raise HostError(f"systemd does not start {unit}: {said}", hint=f"see: systemctl status {unit}")
