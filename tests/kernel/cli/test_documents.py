@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,8 +35,9 @@ def processes() -> Iterator[Processes]:
 
 def example(key: str) -> dict[str, Any]:
     """The document of the topic that has this key."""
-    blocks = (json.loads(block.text) for block in parse_blocks(load_topic("json").text) if block.form == "code")
-    found: dict[str, Any] = next(document for document in blocks if key in document)
+    blocks = (block.text for block in parse_blocks(load_topic("json").text) if block.form == "code")
+    texts = (text for block in blocks for text in re.split(r"\n(?=\{)", block))  # a document begins its line
+    found: dict[str, Any] = next(document for document in map(json.loads, texts) if key in document)
     return found
 
 
