@@ -21,7 +21,7 @@ from tapbridge.broker.protocol import MESSAGE_BYTES, Attach, dump_request
 from tapbridge.broker.server import CLIENTS_EACH, SILENCE_S
 from tapbridge.model.values import IfName, Mac
 
-GOOD_LIMIT_S = 0.05
+GOOD_LIMIT_S = 0.5
 EXAMPLES = 1500
 GOOD = json.loads(dump_request(Attach(IfName("br0"), "web", Mac("52:54:00:aa:00:01"))))
 JSON = st.recursive(

@@ -15,7 +15,7 @@ from kit.command import run
 from tapbridge.linux.host import LinuxHost
 from tapbridge.model.state import Address, Link, Scope
 
-LIMIT_S = 0.1
+LIMIT_S = 1.0
 MAC = "52:54:00:aa:00:01"
 # SIOCSIFHWADDR and include/uapi/linux/if_tun.h
 SET_MAC = "fcntl.ioctl(taps[0], 0x8924, struct.pack('16sH6s16x', b'{tap}', 1, "
