@@ -59,7 +59,7 @@ class Loan:
     index: int
     name: IfName
     alias: str
-    mac: Mac | None
+    mac: Mac
     uid: int
     bridge: IfName | None
     pidfd: int
@@ -104,7 +104,7 @@ class Loans:
                 index=link.index,
                 name=link.name,
                 alias=link.alias or "",
-                mac=link.mac,
+                mac=mark.mac,
                 uid=mark.uid,
                 bridge=bridge,
                 pidfd=pidfd,

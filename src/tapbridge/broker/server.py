@@ -206,10 +206,11 @@ class Broker:
             )
         living = self._loans.count(peer.uid, asked.network)
         rule = decide(() if read_netns(client.socket) != self._netns else self._rules(), peer, asked, living)
-        mark = LoanMark(uid=peer.uid, pid=process.pid, started=process.started, guest=asked.guest)
+        mac = tap_mac(asked.mac) if asked.mac is not None else Mac(f"fe:{os.urandom(5).hex(':')}")
+        mark = LoanMark(uid=peer.uid, pid=process.pid, started=process.started, mac=mac, guest=asked.guest)
         intent = LendTap(
             bridge=asked.network,
-            mac=tap_mac(asked.mac) if asked.mac is not None else Mac(f"fe:{os.urandom(5).hex(':')}"),
+            mac=mac,
             owner=peer.uid,
             alias=make_loan_mark(mark),
             only=asked.mac if rule.macs else None,
@@ -225,7 +226,7 @@ class Broker:
             index=link.index,
             name=link.name,
             alias=intent.alias,
-            mac=intent.mac,
+            mac=mac,
             uid=peer.uid,
             bridge=asked.network,
             pidfd=files.pop(0),

@@ -3,7 +3,8 @@
 A bridge: `tapbridge uplink=MAC nic=NAME [kept=MAC]`: whose uplink it carries (by the NIC's permanent address), how the
 NIC was called, and, for a bridge that was there before us, the address that it had: such a bridge is not deleted.
 A tap that waits for a guest: `tapbridge tap queues=N [bridge=NAME]`: what was asked for and the kernel forgets.
-A tap that the broker lent: `tapbridge broker uid=N pid=N started=N guest=NAME`: to whom, and with whose end it ends.
+A tap that the broker lent: `tapbridge broker uid=N pid=N started=N mac=MAC guest=NAME`: to whom, with whose end it
+ends, and with which address it was lent.
 """
 
 from __future__ import annotations
@@ -38,11 +39,12 @@ class TapMark:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoanMark:
     """What the alias of a tap that the broker lent says. `started` tells the process from a later one of its PID: clock
-    ticks since boot."""
+    ticks since boot. `mac` is the tap's own address, which its holder could change."""
 
     uid: int
     pid: int
     started: int
+    mac: Mac
     guest: str | None = None
 
 
@@ -83,7 +85,8 @@ def read_tap_mark(link: Link) -> TapMark | None:
 
 def make_loan_mark(mark: LoanMark) -> str:
     """The alias of a tap that the broker lends. Everything behind `guest=` is the name."""
-    return f"{ALIAS} broker uid={mark.uid} pid={mark.pid} started={mark.started} guest={mark.guest or ''}"
+    process = f"uid={mark.uid} pid={mark.pid} started={mark.started}"
+    return f"{ALIAS} broker {process} mac={mark.mac} guest={mark.guest or ''}"
 
 
 def read_loan_mark(link: Link) -> LoanMark | None:
@@ -94,10 +97,10 @@ def read_loan_mark(link: Link) -> LoanMark | None:
         return None
     fields = dict(word.split("=", 1) for word in words[2:] if "=" in word)
     numbers = [fields.get(name, "") for name in ("uid", "pid", "started")]
-    if not all(text.isascii() and text.isdigit() and len(text) < 20 for text in numbers):
+    if not all(text.isascii() and text.isdigit() and len(text) < 20 for text in numbers) or "mac" not in fields:
         return None
     uid, pid, started = map(int, numbers)
-    return LoanMark(uid=uid, pid=pid, started=started, guest=guest or None)
+    return LoanMark(uid=uid, pid=pid, started=started, mac=Mac(fields["mac"]), guest=guest or None)
 
 
 def is_guest_name(text: str) -> bool:

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from kit.brokers import ALICE, BRIDGE_MAC, Site, as_user, links, site, taps, until
+from kit.brokers import ALICE, BRIDGE_MAC, Site, as_user, links, taps, until
 from kit.command import run
 from tapbridge.linux.host import LinuxHost
 from tapbridge.model.state import Address, Link, Scope
@@ -123,15 +123,16 @@ def test_a_broker_that_comes_again_knows_what_was_lent(broker: Site) -> None:
     assert until(lambda: len(taps()) == 1)
 
 
-def test_a_tap_that_was_made_persistent_while_no_broker_looked_is_taken_away() -> None:
-    with site() as made:
-        guest = made.guest(ALICE)
-        made.stop()
-        assert made.tell(guest, HARMFUL["persist"]).startswith("said ")
-        assert len(taps()) == 1
-        made.start()
-        assert until(lambda: taps() == [])
-        assert guest.poll() is None
+@pytest.mark.parametrize("change", ["persist", "owner", "mac-of-gateway"])
+def test_a_tap_that_was_changed_while_no_broker_looked_is_taken_away(broker: Site, change: str) -> None:
+    guest = broker.guest(ALICE)
+    broker.stop()
+    (tap,) = taps()
+    assert broker.tell(guest, HARMFUL[change].replace("{tap}", tap.name)).startswith("said ")
+    assert len(taps()) == 1
+    broker.start()
+    assert until(lambda: taps() == [])
+    assert guest.poll() is None
 
 
 def test_a_process_of_somebody_else_is_no_guest(broker: Site) -> None:
