@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import json
 import os
+import random
 import socket
 import sys
 import time
@@ -17,12 +18,14 @@ import pytest
 from hypothesis import given, settings
 
 from kit.brokers import ALICE, Site, as_user, taps, until
+from kit.tally import WHOLE
 from tapbridge.broker.protocol import MESSAGE_BYTES, Attach, dump_request
 from tapbridge.broker.server import CLIENTS_EACH, SILENCE_S
 from tapbridge.model.values import IfName, Mac
 
 GOOD_LIMIT_S = 0.5
 EXAMPLES = 1500
+SPOILT = 1_000_000 if WHOLE else 20_000
 GOOD = json.loads(dump_request(Attach(IfName("br0"), "web", Mac("52:54:00:aa:00:01"))))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -99,6 +102,47 @@ def test_garbage_is_answered_or_ends_the_connection_and_leaves_nothing(broker: S
     before = open_files(broker), memory_kib(broker)
     one()
     serves(broker)
+    assert until(lambda: open_files(broker) <= before[0] + 1)
+    assert memory_kib(broker) <= before[1] * 1.05
+    assert taps() == []
+
+
+def spoil(chance: random.Random, message: bytes) -> bytes:
+    """A message that is near a good one, or far from it."""
+    spoilt = bytearray(message)
+    way = chance.randrange(4)
+    if way == 0:
+        return chance.randbytes(chance.randrange(1, 200))
+    if way == 1:
+        return message[: chance.randrange(1, len(message))]
+    if way == 2:
+        at = chance.randrange(len(message))
+        return message[:at] + message[chance.randrange(len(message)) :]
+    for _ in range(chance.randrange(1, 6)):
+        spoilt[chance.randrange(len(spoilt))] = chance.randrange(256)
+    return bytes(spoilt)
+
+
+def flood(broker: Site, chance: random.Random, count: int) -> None:
+    """Send so many spoilt requests, some fifty on a connection, with a pidfd, without, or with two."""
+    whole = json.dumps(GOOD).encode()
+    with pidfd() as own:
+        while count > 0:
+            with broker.connect() as connection:
+                for _ in range(50):
+                    count -= 1
+                    if not send(connection, spoil(chance, whole) or b"x", [own] * chance.randrange(3)):
+                        break
+
+
+def test_spoilt_requests_leave_nothing_and_delay_nobody(broker: Site) -> None:
+    chance = random.Random(5)
+    flood(broker, chance, SPOILT // 10)
+    serves(broker)
+    before = open_files(broker), memory_kib(broker)
+    for _ in range(10):
+        flood(broker, chance, SPOILT // 10)
+        assert serves(broker) < GOOD_LIMIT_S
     assert until(lambda: open_files(broker) <= before[0] + 1)
     assert memory_kib(broker) <= before[1] * 1.05
     assert taps() == []

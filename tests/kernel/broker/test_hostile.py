@@ -12,6 +12,7 @@ import pytest
 
 from kit.brokers import ALICE, BRIDGE_MAC, Site, as_user, links, taps, until
 from kit.command import run
+from kit.tally import WHOLE
 from tapbridge.linux.host import LinuxHost
 from tapbridge.model.state import Address, Link, Scope
 
@@ -83,7 +84,7 @@ def test_no_call_on_a_tap_changes_the_bridge_the_host_or_another_port(broker: Si
 
 def test_a_guest_s_tap_is_gone_when_the_guest_is_killed(broker: Site) -> None:
     late = []
-    for _ in range(10):
+    for _ in range(200 if WHOLE else 10):
         guest = broker.guest(ALICE)
         assert len(taps()) == 1
         guest.send_signal(signal.SIGKILL)
