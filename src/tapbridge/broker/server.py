@@ -84,7 +84,7 @@ class Broker:
             for fd in (stop, self._listener.fileno(), self._taps.fileno()):
                 self._watch(fd)
             self._loans.resume()
-            self._log(f"ready; {len(self._loans)} taps are lent")
+            self._log(f"ready; taps that are lent: {len(self._loans)}")
             while True:
                 ready = [fd for fd, _ in self._poll.poll(self._wait_ms())]
                 if stop in ready:

@@ -93,7 +93,11 @@ def rules_of(path: Path, log: Callable[[str], None]) -> Callable[[], tuple[Rule,
             seen, rules = there, ()
             try:
                 rules = read_policy(path) if there is not None else ()
-                log(f"{path} has {len(rules)} lines" if there is not None else f"nobody may: there is no {path}")
+                log(
+                    f"{path} is read; lines that allow: {len(rules)}"
+                    if there is not None
+                    else f"nobody may: there is no {path}"
+                )
             except (Refused, HostError) as error:
                 log(f"nobody may: {error.message}")
         return rules
