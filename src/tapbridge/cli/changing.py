@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tapbridge.cli.result import Result, as_before, finding_text
 from tapbridge.cli.turn import Session, wait_option
-from tapbridge.core.verify import verify_alone
+from tapbridge.core.verify import verify_alone, verify_gone
 from tapbridge.model.errors import Exit, Refused
 from tapbridge.model.journal import Began
 from tapbridge.model.plan import Plan
@@ -93,7 +93,7 @@ def carry_out(
         document = _document("nothing", plan, 0) if session.as_json else {"outcome": "nothing"}
         return Result(document=document, text=words(plan.after), findings=findings)
     began = _begin(plan, session, guarded=guards is not None)
-    proofs = (partial(verify_alone, plan), partial(_proved, check, prove), check)
+    proofs = (partial(verify_alone, plan), partial(_proved, check, prove), partial(_tidy, plan, check))
     report = apply(plan, began, session.host, session.journal, proofs, guards)
     document = _document(report.outcome, plan, report.done) if session.as_json else {"outcome": report.outcome}
     if report.outcome in ("done", "pending"):
@@ -106,6 +106,11 @@ def carry_out(
 def _proved(check: Callable[[State], Verdict], prove: Callable[[], Verdict], state: State) -> Verdict:
     verdict = check(state)
     return prove() if verdict.ok else verdict
+
+
+def _tidy(plan: Plan, check: Callable[[State], Verdict], state: State) -> Verdict:
+    verdict = check(state)
+    return verify_gone(plan, state) if verdict.ok else verdict
 
 
 def _begin(plan: Plan, session: Session, *, guarded: bool) -> Began:

@@ -59,6 +59,13 @@ def verify_uplink(plan: Plan, uplink: Link, found: State) -> Verdict:
     return Verdict(findings=tuple(wrong))
 
 
+def verify_gone(plan: Plan, found: State) -> Verdict:
+    """Whether every link that the plan takes away, its scaffolding too, is gone."""
+    names = {link.name for link in plan.after.links}
+    left = [link.name for link in found.links if link.name in plan.touched and link.name not in names]
+    return Verdict(findings=tuple(_wrong("left-behind", x, f"{x} is still there", None, x) for x in left))
+
+
 def verify_empty(wanted: State, found: State, name: str) -> Verdict:
     """Whether a link has nothing that would be lost when its place is left: nothing that is not in `wanted`."""
     addresses = {(a.ip, a.prefix) for a in wanted.addresses}

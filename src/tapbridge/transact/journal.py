@@ -18,6 +18,7 @@ from pathlib import Path
 from tapbridge.model.errors import Refused, Stuck
 from tapbridge.model.journal import Began, Ended, FilesBegan, Record, dump_line, load, read_line
 from tapbridge.model.state import File
+from tapbridge.transact.files import take_away
 
 _PASSING = ("/run/", "/proc/", "/dev/shm/")
 
@@ -76,13 +77,12 @@ class Journal:
             os.close(self._open)
             self._open = None
         if ended.outcome != "stuck":
-            with suppress(OSError):  # it says itself that it has ended
-                self.remove()
+            self.remove()
 
     def remove(self) -> None:
         """Take the journal away, the durable part first: what is kept longest must not outlast the reason for it."""
         self._drop_durable()
-        self.path.unlink(missing_ok=True)
+        take_away(self.path)
 
     def read(self) -> tuple[str, list[str]]:
         """The transaction's id and the texts of its records; ("", []) where there is no journal.
@@ -111,7 +111,7 @@ class Journal:
 
     def _drop_durable(self) -> None:
         if self.durable is not None:
-            self.durable.unlink(missing_ok=True)
+            take_away(self.durable)
 
 
 def split(content: bytes) -> tuple[str, list[str]]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tapbridge.model.errors import Forbidden, Refused
+from tapbridge.transact.files import take_away
 
 _NAME = "lock"
 _PAUSE_S = 0.02  # between two tries; flock(2) itself would wait without a limit
@@ -30,8 +31,7 @@ def writing(folder: Path, wait_s: float = 0.0, press: Callable[[int], None] | No
 
 def _release(held: int, folder: Path) -> None:
     """Raises nothing: what was done under the lock is done."""
-    with suppress(OSError):
-        (folder / _NAME).unlink()
+    take_away(folder / _NAME)
     os.close(held)
     with suppress(OSError):
         folder.rmdir()
