@@ -20,7 +20,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,9 +105,12 @@ class Container:
     def run(self, *words: str | Path, check: bool = True, timeout_s: float = 30) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as root; of several words, or one for its shell."""
         command = words if len(words) > 1 else ("sh", "-c", *words)
+        return run(*self.words(), *command, check=check, timeout_s=timeout_s)
+
+    def words(self) -> tuple[str, ...]:
+        """The words before a command that is to run inside."""
         enter = ("nsenter", "-t", str(self.leader), "-m", "-u", "-i", "-n", "-p", "-r", "-w")
-        outer = ("env", "-i", f"PATH={PATH}", "HOME=/root", "LANG=C.UTF-8")
-        return run(*enter, *outer, *command, check=check, timeout_s=timeout_s)
+        return (*enter, "env", "-i", f"PATH={PATH}", "HOME=/root", "LANG=C.UTF-8")
 
     def show(self, unit: str, *names: str) -> dict[str, str]:
         """Properties of a unit, as `systemctl show` tells them."""
@@ -124,6 +127,10 @@ class Container:
     def path(self, path: str) -> Path:
         """A file of the running container, as a path outside."""
         return Path(f"/proc/{self.leader}/root{path}")
+
+    def served(self) -> str:
+        """What the DHCP server has said."""
+        return (self.place / "dnsmasq.log").read_text()
 
     def log(self) -> str:
         """What its console and its journal have said since the boot."""
@@ -172,8 +179,11 @@ class Container:
 
 
 @contextmanager
-def container(suite: str = "bookworm") -> Iterator[Container]:
-    """A container of that Debian, booted, on a LAN with 192.0.2.1 and 2001:db8::1 and a DHCP server."""
+def container(suite: str = "bookworm", *, server: Sequence[str] = ()) -> Iterator[Container]:
+    """A container of that Debian, booted, on a LAN with 192.0.2.1 and 2001:db8::1 and a DHCP server.
+
+    `server` are options of dnsmasq.
+    """
     lower = Path(run(ROOT / "script/rootfs", suite, timeout_s=600).stdout.strip())
     place = Path(f"/run/tapbridge-container-{os.getpid()}-{next(_NUMBERS)}")
     place.mkdir()
@@ -181,7 +191,7 @@ def container(suite: str = "bookworm") -> Iterator[Container]:
         for name in ("upper", "work", "root"):
             (place / name).mkdir()
         _install(place / "upper")
-        with _lan(place) as lan:
+        with _lan(place, server) as lan:
             one = Container(lan, place, lower)
             try:
                 one.boot()
@@ -202,7 +212,7 @@ def _install(upper: Path) -> None:
 
 
 @contextmanager
-def _lan(place: Path) -> Iterator[Netns]:
+def _lan(place: Path, options: Sequence[str]) -> Iterator[Netns]:
     with new_netns() as lan:
         with lan.entered():
             run("ip", "link", "add", "lan0", "address", "02:00:00:00:01:01", "type", "bridge", "mcast_snooping", "0")
@@ -218,6 +228,7 @@ def _lan(place: Path) -> Iterator[Netns]:
                     f"--dhcp-leasefile={place}/dnsmasq.leases",
                     f"--pid-file={place}/dnsmasq.pid",
                     "--dhcp-range=192.0.2.50,192.0.2.99,255.255.255.0,300",
+                    *options,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

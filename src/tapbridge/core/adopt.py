@@ -36,6 +36,7 @@ from tapbridge.model.state import ALIAS, Bridge, Link, State
 from tapbridge.model.step import (
     AddLink,
     Await,
+    DeleteAddress,
     DeleteLink,
     RenameLink,
     SetAddressGeneration,
@@ -49,7 +50,7 @@ from tapbridge.model.step import (
     Step,
     Unshield,
 )
-from tapbridge.model.values import IfName
+from tapbridge.model.values import IfName, is_link_local
 from tapbridge.model.verdict import Finding, Severity
 
 NO_ADDRESSES = 1  # IN6_ADDR_GEN_MODE_NONE
@@ -58,10 +59,16 @@ _BRIDGE = Bridge(stp=False, mcast_snooping=False)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandOver:
-    """What the owner of the NIC needs done: before the move, and after it."""
+    """What the owner of the NIC needs done: `early`, while the bridge has neither a port nor an address; before the
+    move; and after it.
 
+    One that configures its links `anew` throws away what it finds on the NIC when it gets it back, and brings its own.
+    """
+
+    early: tuple[Step, ...] = ()
     before: tuple[Step, ...] = ()
     after: tuple[Step, ...] = ()
+    anew: bool = False
     risks: tuple[Finding, ...] = ()
 
 
@@ -93,6 +100,11 @@ def adopt(intent: Adopt, state: State, hand_over: HandOver | None = None) -> Pla
     _make_bridge(draft, nic, intent.bridge, there)
     own_filter = loosen_rp_filter(draft, intent.bridge)
     draft.do(SetUp(link=intent.bridge, up=True))
+    if hand_over.early:
+        draft.stage(Reason.OWNER)
+        draft.do(*hand_over.early)
+        draft.stage(Reason.PREPARE)
+        _bare_again(draft, nic, intent.bridge)
     final = nic.name if intent.take_name else intent.bridge
     transfer = Transfer(draft, source=nic.name, target=intent.bridge, source_after=port, target_after=final)
     keeper = _free_name(state, "tbkeep")
@@ -143,6 +155,13 @@ def _make_bridge(draft: Draft, nic: Link, bridge: IfName, there: Link | None) ->
     for own in state.sysctls:
         if own.link == nic.name and draft.state.sysctl(bridge, own.stack, own.name) != own.value:
             draft.do(SetSysctl(sysctl=replace(own, link=bridge)))
+
+
+def _bare_again(draft: Draft, nic: Link, bridge: IfName) -> None:
+    """An owner lets the kernel make a link-local address; it would be probed for, and not be in use until then."""
+    draft.do(SetAddressGeneration(link=bridge, mode=NO_ADDRESSES))
+    link_local = [a for a in draft.before.addresses_of(nic.name) if is_link_local(a.family, a.ip)]
+    draft.do(*(DeleteAddress(address=replace(a, link=bridge)) for a in link_local))
 
 
 def _raise_carrier(draft: Draft, nic: Link, bridge: IfName, keeper: IfName) -> None:

@@ -134,4 +134,4 @@ def _link(link: Link) -> Link:
 
 
 def _client(client: Client) -> Client:
-    return replace(client, pid=0, environment=(), cwd="", cgroup="", files=())
+    return replace(client, pid=0, started=0, environment=(), cwd="", cgroup="", files=())

@@ -267,10 +267,39 @@ def _start_client(step: steps.StartClient) -> _Told:
     return f"start {one.program} on {one.link}", "it asks for the same lease again, by INIT-REBOOT", list(one.argv)
 
 
+def _pause_client(step: steps.PauseClient) -> _Told:
+    one = step.client
+    reason = "it must not act on what it sees half done"
+    return f"stop {one.program} for a moment", reason, ["pkill", "-STOP", "-x", one.program[:15]]
+
+
+def _resume_client(step: steps.ResumeClient) -> _Told:
+    one = step.client
+    return f"let {one.program} go on", "what it sees now is done", ["pkill", "-CONT", "-x", one.program[:15]]
+
+
+def _reload_client(step: steps.ReloadClient) -> _Told:
+    reason = "links whose files are as they were are left as they are"
+    return f"let {step.client.program} read its files anew", reason, ["networkctl", "reload"]
+
+
+def _await_client(step: steps.AwaitClient) -> _Told:
+    one = step.client
+    told = "unmanaged" if step.left else one.files[0].path if one.files else "configur"
+    holds = f"networkctl status {one.link} | grep -qF {shlex.quote(told)}"
+    words = ["sh", "-c", f"for i in $(seq {int(step.limit_s * 10)}); do {holds} && exit; sleep 0.1; done; exit 1"]
+    act = "lets go of" if step.left else "looks after"
+    what = f" and has a lease of {', '.join(step.leased)}" if step.leased else ""
+    sentence = f"wait until {one.program} {act} {one.link}{what}, {step.limit_s:g} s at most"
+    return sentence, "it does so some time after it was told", words
+
+
 def _write_file(step: steps.WriteFile) -> _Told:
     if step.content is None:
         return f"delete {step.path}", "nobody reads it any more", ["rm", "-f", step.path]
-    words = ["sh", "-c", f"printf %s {shlex.quote(step.content)} > {shlex.quote(step.path)}"]
+    folder = shlex.quote(step.path.rpartition("/")[0])
+    line = f"mkdir -p {folder}; printf %s {shlex.quote(step.content)} > {shlex.quote(step.path)}"
+    words = ["sh", "-c", line]
     return f"write {step.path}", "whoever reads it next finds what is so from now on", words
 
 
@@ -308,5 +337,9 @@ _WORDS: dict[type, Callable[[Any], _Told]] = {
     steps.Unshield: _unshield,
     steps.StopClient: _stop_client,
     steps.StartClient: _start_client,
+    steps.PauseClient: _pause_client,
+    steps.ResumeClient: _resume_client,
+    steps.ReloadClient: _reload_client,
+    steps.AwaitClient: _await_client,
     steps.WriteFile: _write_file,
 }

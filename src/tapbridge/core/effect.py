@@ -276,6 +276,18 @@ def _start_client(step: steps.StartClient, state: State) -> State:
     return state if running else replace(state, clients=(*state.clients, step.client)).sorted()
 
 
+def _await_client(step: steps.AwaitClient, state: State) -> State:
+    """What a manager that was waited for has done: the link is in its hands, or not any more."""
+    one = step.client
+    others = tuple(c for c in state.clients if (c.program, c.link) != (one.program, one.link))
+    state = replace(state, clients=others if step.left else (*others, one)).sorted()
+    for address in step.addresses:
+        state = put_address(state, address, dad=True)
+    for route in step.routes:
+        state = append_route(state, route)
+    return state
+
+
 _EFFECTS: dict[type, Callable[[Any, State], State]] = {
     steps.AddLink: _add_link,
     steps.DeleteLink: _delete_link,
@@ -304,4 +316,5 @@ _EFFECTS: dict[type, Callable[[Any, State], State]] = {
     steps.SetDns: _set_dns,
     steps.StopClient: _stop_client,
     steps.StartClient: _start_client,
+    steps.AwaitClient: _await_client,
 }

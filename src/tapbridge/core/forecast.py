@@ -25,12 +25,19 @@ _OTHER = ("stays-on-nic", Severity.INFO, "{detail} stays on {nic}", None)
 _RULES = ("nft-rule", "iptables-rule", "input-drop")
 _RULES_BY_NUMBER = ("nft-rule-by-number", "input-drop-by-number")
 _STABLE_PRIVACY = (2, 3)
+_COMM = 15  # bytes of a name that the kernel keeps
+_FOLLOWING = ("systemd-resolve",)
+"""Programs, by the kernel's name for them, that open their sockets anew on whatever link has addresses."""
 
 
 def adoption_risks(state: State, nic: Link, intent: Adopt) -> tuple[Finding, ...]:
     """Findings of severity info and warning about what hangs on the NIC."""
-    owners = {client.program for client in state.clients if client.link in (nic.name, None)}
-    found = [_attached(x, intent) for x in state.attachments if x.link == nic.name and x.program not in owners]
+    owners = {client.program[:_COMM] for client in state.clients if client.link in (nic.name, None)}
+    found = [
+        _attached(x, intent)
+        for x in state.attachments
+        if x.link == nic.name and x.program not in owners and x.program not in _FOLLOWING
+    ]
     found += [_duplicate(a.ip, nic) for a in state.addresses_of(nic.name) if a.flags & DADFAILED]
     if nic.addr_gen_mode in _STABLE_PRIVACY:
         message = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tapbridge.core.mark import find_marked_uplink
+from tapbridge.core.transfer import is_heard
 from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Adopt
 from tapbridge.model.state import Link, State
@@ -156,7 +157,7 @@ def require_movable_routes(state: State, nic: Link) -> None:
     """Routes that we could not put back exactly are not touched at all. Raises Refused."""
     for route in state.routes_of(nic.name):
         encap = next((hop.encap for hop in route.nexthops if hop.encap), None)
-        if encap or route.nexthop_object:
+        if encap or (route.nexthop_object and not is_heard(state, nic.name, route)):
             what = f"an encapsulation ({encap})" if encap else f"the nexthop object {route.nexthop_object}"
             raise Refused(
                 f"the route to {route.dst} through {nic.name} has {what}, which cannot be moved",

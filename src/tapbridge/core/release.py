@@ -8,7 +8,7 @@ from tapbridge.core.adopt import HandOver
 from tapbridge.core.draft import Draft
 from tapbridge.core.mark import Mark, find_marked_uplink, read_mark, read_tap_mark
 from tapbridge.core.refuse import find_link
-from tapbridge.core.transfer import Transfer, loosen_rp_filter
+from tapbridge.core.transfer import LOOPBACK, Transfer, loosen_rp_filter
 from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Release
 from tapbridge.model.plan import Plan, Reason
@@ -73,13 +73,14 @@ def release(intent: Release, state: State, hand_over: HandOver | None = None) ->
     draft.stage(Reason.PREPARE)
     own_filter = loosen_rp_filter(draft, uplink.name)
     loosen_rp_filter(draft, bridge.name)
-    for own in state.sysctls:
-        if own.link == bridge.name and (own.stack, own.name) != ("ipv4", "rp_filter"):
-            there = state.sysctl(uplink.name, own.stack, own.name)
-            if there is not None and there != own.value:
-                draft.do(SetSysctl(sysctl=replace(own, link=uplink.name)))
+    _carry_switches(draft, bridge, uplink)
     transfer = Transfer(
-        draft, source=bridge.name, target=uplink.name, source_after=bridge_after, target_after=nic_after
+        draft,
+        source=bridge.name,
+        target=uplink.name,
+        source_after=bridge_after,
+        target_after=nic_after,
+        aside=hand_over.anew,
     )
     transfer.prepare()
     draft.stage(Reason.OWNER)
@@ -95,19 +96,34 @@ def release(intent: Release, state: State, hand_over: HandOver | None = None) ->
     transfer.leave()
     draft.stage(Reason.SETTLE)
     draft.do(Unshield(link=nic_after))
-    transfer.settle()
+    if hand_over.anew:
+        transfer.settle_link_local()
+    else:
+        transfer.settle()
     draft.do(SetAddressGeneration(link=nic_after, mode=bridge.addr_gen_mode, token=bridge.token))
     own_filter_now = state.sysctl(bridge.name, "ipv4", "rp_filter")
     if own_filter is not None and own_filter_now is not None:
         draft.do(SetSysctl(sysctl=replace(own_filter, link=nic_after, value=own_filter_now)))
     draft.stage(Reason.OWNER)
     draft.do(*hand_over.after)
+    if hand_over.anew:
+        draft.stage(Reason.SETTLE)
+        transfer.settle()
     draft.stage(Reason.TIDY)
     draft.do(*(SetMaster(link=guest.name, master=None) for guest in guests))
     _take_bridge_away(draft, bridge_after, mark)
     left_alone = tuple(guest.name for guest in guests)
-    touched = tuple(dict.fromkeys((uplink.name, nic_after, bridge.name, bridge_after, *left_alone)))
+    aside = (LOOPBACK,) if hand_over.anew else ()
+    touched = tuple(dict.fromkeys((uplink.name, nic_after, bridge.name, bridge_after, *left_alone, *aside)))
     return draft.plan("down", touched, _left_alone(guests) + hand_over.risks)
+
+
+def _carry_switches(draft: Draft, bridge: Link, uplink: Link) -> None:
+    for own in draft.before.sysctls:
+        if own.link == bridge.name and (own.stack, own.name) != ("ipv4", "rp_filter"):
+            there = draft.before.sysctl(uplink.name, own.stack, own.name)
+            if there is not None and there != own.value:
+                draft.do(SetSysctl(sysctl=replace(own, link=uplink.name)))
 
 
 def _require_uplink(state: State, bridge: Link, ports: tuple[Link, ...]) -> Link:

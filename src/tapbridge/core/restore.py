@@ -12,16 +12,18 @@ The same order as in transfer.py keeps the host answering: everything on the rig
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from tapbridge.core.compare import comparable
 from tapbridge.core.draft import Draft
 from tapbridge.core.routing import is_first, same_route
-from tapbridge.core.transfer import connected_first, copy_of_ra, held, is_kernel_ra, own
+from tapbridge.core.transfer import connected_first, copy_of_ra, held, is_heard, own
 from tapbridge.model.plan import Plan, Reason
 from tapbridge.model.state import (
     DADFAILED,
+    PROTO_DHCP,
+    PROTO_KERNEL,
     PROTO_RA,
     Address,
     Client,
@@ -29,11 +31,13 @@ from tapbridge.model.state import (
     Link,
     Route,
     State,
+    Sysctl,
 )
 from tapbridge.model.step import (
     AddRoute,
     AddRule,
     AddTap,
+    AwaitClient,
     AwaitLocal,
     DeleteAddress,
     DeleteLink,
@@ -43,6 +47,7 @@ from tapbridge.model.step import (
     PutAddress,
     PutNeighbour,
     PutRoute,
+    ReloadClient,
     RenameLink,
     SetAddressGeneration,
     SetAlias,
@@ -58,7 +63,10 @@ from tapbridge.model.step import (
     StopClient,
     WriteFile,
 )
-from tapbridge.model.values import IfName
+from tapbridge.model.values import IfName, is_link_local
+
+_MANAGED = (PROTO_KERNEL, PROTO_DHCP, PROTO_RA)
+"""The protocols of routes that come with a lease, an address or an advertisement."""
 
 
 def restore(before: State, now: State, touched: tuple[str, ...]) -> Plan:
@@ -94,6 +102,7 @@ def restore_owner(
         if dns.link in touched and dns.link not in had:
             draft.do(SetDns(dns=replace(dns, servers=(), domains=())))
     draft.do(*(StartClient(client=c) for c in _clients_beyond(before, now, touched, renamed)))
+    draft.do(*_read_anew(before, touched, steps))
     return draft.plan("recover", touched)
 
 
@@ -110,6 +119,7 @@ class _Restore:
         self._names()
         self._make_taps()
         for was, _ in self._pairs:
+            self._allow_v6(was)
             self._hold_addresses(was)
         self._draft.stage(Reason.MOVE)
         for was, _ in self._pairs:
@@ -130,6 +140,12 @@ class _Restore:
 
     def _called(self, link: Link) -> Link:
         return next(x for x in self._draft.state.links if x.index == link.index)
+
+    def _allow_v6(self, was: Link) -> None:
+        """Without IPv6 a link takes no address of it."""
+        switch = Sysctl(link=was.name, stack="ipv6", name="disable_ipv6", value=0)
+        if switch in self._before.sysctls and switch not in self._draft.state.sysctls:
+            self._draft.do(SetSysctl(sysctl=switch))
 
     def _hold_addresses(self, was: Link) -> None:
         present = {(a.family, a.ip, a.prefix) for a in self._draft.state.addresses_of(was.name)}
@@ -169,7 +185,7 @@ class _Restore:
     def _put_routes(self, name: IfName) -> None:
         ours = set(self._touched) | {x.name for x in self._draft.state.links if x.ours}
         for route in sorted(self._before.routes_of(name), key=connected_first):
-            wanted = copy_of_ra(route) if is_kernel_ra(self._before, name, route) else route
+            wanted = copy_of_ra(route) if is_heard(self._before, name, route) else route
             state = self._draft.state
             if any(same_route(r, wanted) for r in state.routes) or self._heard(wanted, name):
                 continue
@@ -181,7 +197,7 @@ class _Restore:
 
     def _heard(self, wanted: Route, name: IfName) -> bool:
         """Whether the kernel has a route of its own there by a router advertisement."""
-        return is_kernel_ra(self._before, name, wanted) and any(
+        return is_heard(self._before, name, wanted) and any(
             (r.protocol, r.table, r.dst, r.nexthops) == (PROTO_RA, wanted.table, wanted.dst, wanted.nexthops)
             for r in self._draft.state.routes
         )
@@ -202,7 +218,7 @@ class _Restore:
             if route.protocol != PROTO_RA and not _among(route, self._before.routes):
                 self._draft.do(DeleteRoute(route=route))
         for route in sorted(self._before.routes_of(name), key=connected_first):
-            if not is_kernel_ra(self._before, name, route) and not _among(route, self._draft.state.routes):
+            if not is_heard(self._before, name, route) and not _among(route, self._draft.state.routes):
                 self._draft.do(AddRoute(route=route))
         for route in self._before.routes_of(name):
             if route.family == 4 and is_first(self._before, route) and not is_first(self._draft.state, route):
@@ -280,7 +296,32 @@ def _clients_beyond(one: State, other: State, touched: tuple[str, ...], renamed:
         return c.program, c.argv, c.link, c.pid if c.link in renamed else 0
 
     there = {told(c) for c in other.clients}
-    return [c for c in one.clients if c.link is not None and c.link in touched and told(c) not in there]
+    ours = [c for c in one.clients if c.link is not None and c.link in touched and not c.serves_many]
+    return [c for c in ours if told(c) not in there]
+
+
+def _read_anew(before: State, touched: tuple[str, ...], steps: Sequence[Step]) -> Iterator[Step]:
+    """A manager that the change has told to read its files is told again, and waited for."""
+    if not any(isinstance(step, ReloadClient) for step in steps):
+        return
+    for client in before.clients:
+        if client.serves_many and client.link in touched:
+            yield ReloadClient(client=client)
+            yield brought_back(before, client)
+
+
+def brought_back(state: State, client: Client) -> AwaitClient:
+    """The step that waits until a manager has put on its link what is there in a state, but for what others put."""
+    addresses = state.addresses_of(client.link or "")
+    routes = state.routes_of(client.link or "")
+    return AwaitClient(
+        client=client,
+        leased=tuple(a.ip for a in addresses if a.family == 4 and a.valid_lft is not None),
+        addresses=tuple(a for a in addresses if not a.temporary and not is_link_local(a.family, a.ip)),
+        routes=tuple(
+            r for r in routes if r.protocol in _MANAGED and not is_link_local(r.family, r.dst.partition("/")[0])
+        ),
+    )
 
 
 def _among(route: Route, routes: tuple[Route, ...]) -> bool:

@@ -9,6 +9,12 @@
    default last; then the source loses its addresses. A SIGKILL cannot come between two messages of a batch.
 3. settle: the addresses get their own metric and flags.
 
+Where a manager configures the target anew it throws away what it finds there: foreign addresses, and routes but for
+the kernel's own (protocol `kernel`). So the addresses wait aside, on the loopback link, which makes them ours and
+answers for them on every link; the routes lead through the target as if they were the kernel's, with metrics that lose
+against the manager's. Without an address of its own the target cannot lose its last one, and its routes with it
+(fib_disable_ip). In the end, when the manager has put its own, they go.
+
 Frames may arrive on either link meanwhile: both have every address, and rp_filter is loose for as long.
 """
 
@@ -24,6 +30,7 @@ from tapbridge.model.state import (
     DEPRECATED,
     MANAGETEMPADDR,
     NOPREFIXROUTE,
+    PROTO_KERNEL,
     PROTO_RA,
     SECONDARY,
     TENTATIVE,
@@ -48,13 +55,15 @@ from tapbridge.model.step import (
     SetDns,
     SetSysctl,
 )
-from tapbridge.model.values import IfName
+from tapbridge.model.values import IfName, is_link_local
 
 HOLD_METRIC = 4_000_000
 """The metric of a connected route that must not be used yet."""
 
 RA_COPY_METRIC = 1025
 """IP6_RT_PRIO_USER + 1."""
+
+LOOPBACK = IfName("lo")
 
 LEARNT_NEIGHBOURS = 1024
 """How many learnt neighbours are copied at most: gc_thresh3, the kernel's own ceiling."""
@@ -71,9 +80,16 @@ class Transfer:
     """
 
     def __init__(
-        self, draft: Draft, *, source: IfName, target: IfName, source_after: IfName, target_after: IfName
+        self,
+        draft: Draft,
+        *,
+        source: IfName,
+        target: IfName,
+        source_after: IfName,
+        target_after: IfName,
+        aside: bool = False,
     ) -> None:
-        self._draft = draft
+        self._draft, self._aside = draft, aside
         self._source, self._target = source, target
         self._source_after, self._target_after = source_after, target_after
         self._origin: State = draft.state
@@ -84,18 +100,18 @@ class Transfer:
         """Addresses, held back, and neighbours on the target."""
         early = [a for a in self._carried if a not in self._late]
         renamed = self._target != self._target_after
-        for address in early:
-            label = self._target if renamed else self._label(address)
-            self._draft.do(PutAddress(address=held(address, self._target, label)))
+        labels = (self._target if renamed else self._label(address) for address in early)
+        placed = [self._held(address, self._target, label) for address, label in zip(early, labels, strict=True)]
+        self._draft.do(*(PutAddress(address=address) for address in placed))
         self._draft.do(*(PutNeighbour(neighbour=n) for n in _neighbours(self._origin, self._source, self._target)))
-        v6 = tuple(address.ip for address in early if address.family == 6)
-        if v6:
-            self._draft.do(AwaitLocal(link=self._target, ips=v6))
+        v6 = [address for address in placed if address.family == 6]
+        for link in dict.fromkeys(address.link for address in v6):
+            self._draft.do(AwaitLocal(link=link, ips=tuple(a.ip for a in v6 if a.link == link)))
 
     def late_addresses(self) -> None:
         """The addresses whose label a rename of the target would spoil (inetdev_changename); after the rename."""
         self._draft.do(
-            *(PutAddress(address=held(a, self._target_after, self._label(a))) for a in self._late),
+            *(PutAddress(address=self._held(a, self._target_after, self._label(a))) for a in self._late),
         )
 
     def move_routes(self) -> None:
@@ -104,7 +120,9 @@ class Transfer:
         routes = [r for r in draft.state.routes_of(self._source_after) if not self._stays(r)]
         for route in sorted(routes, key=connected_first):
             moved = self._moved(route)
-            if moved.slot != route.slot or not is_first(draft.state, route):
+            if self._aside:
+                draft.do(AddRoute(route=kernels_last(moved)), DeleteRoute(route=route))
+            elif moved.slot != route.slot or not is_first(draft.state, route):
                 draft.do(AddRoute(route=moved), DeleteRoute(route=route))
             else:
                 draft.do(PutRoute(route=moved))
@@ -119,15 +137,29 @@ class Transfer:
         self._draft.do(*(DeleteAddress(address=a) for a in reversed(of_source)))
         self._draft.do(*(DeleteRoute(route=r) for r in self._draft.state.routes_of(self._source_after)))
 
+    def settle_link_local(self) -> None:
+        """The link-local addresses as they are to stay: a manager that gets a link back begins by them."""
+        local = [a for a in self._carried if is_link_local(a.family, a.ip)]
+        self._draft.do(*(PutAddress(address=own(a, self._target_after, None), dad=True) for a in local))
+
     def settle(self) -> None:
         """Own metrics and flags on the target; what was configured on the source goes from it."""
         draft = self._draft
+        leased = [a for a in self._carried if self._aside and a.family == 4 and a.valid_lft is not None]
         for address in self._carried:
-            draft.do(PutAddress(address=own(address, self._target_after, self._label(address)), dad=True))
+            if address not in leased:  # that one was waited for
+                draft.do(PutAddress(address=own(address, self._target_after, self._label(address)), dad=True))
         wanted = [self._moved(_on(r, self._source, self._source_after)) for r in self._origin.routes_of(self._source)]
+        if self._aside:
+            missing = [r for r in wanted if not any(same_route(r, other) for other in draft.state.routes)]
+            draft.do(*(AddRoute(route=r) for r in missing if r.protocol != PROTO_RA))
         for route in draft.state.routes_of(self._target_after):
             if not any(same_route(route, other) for other in wanted):
                 draft.do(DeleteRoute(route=route))
+        if self._aside:
+            mine = {a.ip for a in self._carried}
+            of_loopback = draft.state.addresses_of(LOOPBACK)
+            draft.do(*(DeleteAddress(address=a) for a in reversed(of_loopback) if a.ip in mine))
         for neighbour in draft.state.neighbours:
             if neighbour.link == self._source_after and neighbour.configured:
                 draft.do(DeleteNeighbour(neighbour=neighbour))
@@ -135,6 +167,11 @@ class Transfer:
             if dns.link == self._source:
                 draft.do(SetDns(dns=replace(dns, link=self._target_after)))
                 draft.do(SetDns(dns=replace(dns, link=self._source_after, servers=(), domains=())))
+
+    def _held(self, address: Address, link: IfName, label: str | None) -> Address:
+        """Aside or on the target; a link-local address is of the link, and managers leave it there."""
+        link_local = is_link_local(address.family, address.ip)
+        return aside(address) if self._aside and not link_local else held(address, link, label)
 
     def _split_late(self) -> tuple[Address, ...]:
         if self._target == self._target_after:
@@ -155,7 +192,7 @@ class Transfer:
 
     def _stays(self, route: Route) -> bool:
         """Our copy of a route by router advertisement, where the kernel has made its own since."""
-        return is_kernel_ra(self._origin, self._source, route) and any(
+        return is_heard(self._origin, self._source, route) and any(
             other.protocol == PROTO_RA
             and (other.table, other.dst, other.nexthops) == (route.table, route.dst, route.nexthops)
             and other.metric < route.metric
@@ -164,7 +201,9 @@ class Transfer:
 
     def _moved(self, route: Route) -> Route:
         moved = _on(route, self._source_after, self._target_after)
-        return copy_of_ra(moved) if is_kernel_ra(self._origin, self._source, route) else moved
+        if self._aside:
+            return replace(moved, nexthop_object=0)  # who brings them has its own objects
+        return copy_of_ra(moved) if is_heard(self._origin, self._source, route) else moved
 
     def _moved_rule(self, rule: Rule) -> Rule:
         if self._source == self._target_after:
@@ -174,8 +213,11 @@ class Transfer:
         return rule if (iif, oif) == (rule.iif, rule.oif) else replace(rule, iif=iif, oif=oif)
 
 
-def is_kernel_ra(state: State, link: IfName, route: Route) -> bool:
-    """Whether the kernel keeps this route by the router advertisements that it hears on the link."""
+def is_heard(state: State, link: IfName, route: Route) -> bool:
+    """Whether this route is kept by the router advertisements that are heard on the link: by the kernel, or by
+    systemd-networkd, since version 256 with a nexthop object."""
+    if route.protocol == PROTO_RA and route.nexthop_object:
+        return True
     accept = state.sysctl(link, "ipv6", "accept_ra")
     forwarding = state.sysctl(link, "ipv6", "forwarding")
     return route.protocol == PROTO_RA and (accept == 2 or (accept == 1 and not forwarding))
@@ -185,9 +227,11 @@ def copy_of_ra(route: Route) -> Route:
     """The copy of a route that the kernel keeps by router advertisements: one metric worse than the kernel's own.
 
     In the kernel's own slot it would make the next advertisement fail with EEXIST, and with it the refresh of every
-    address (ndisc_router_discovery returns early). The copy goes when its lifetime ends.
+    address (ndisc_router_discovery returns early); and where networkd deletes its own by the nexthop object, the kernel
+    would take the copy for it (ip6_route_del looks at no other word then). The copy goes when its lifetime ends.
     """
-    return route if route.metric == RA_COPY_METRIC else replace(route, metric=route.metric + 1)
+    metric = route.metric if route.metric == RA_COPY_METRIC else route.metric + 1
+    return replace(route, metric=metric, nexthop_object=0)
 
 
 def loosen_rp_filter(draft: Draft, link: IfName) -> Sysctl | None:
@@ -213,6 +257,19 @@ def held(address: Address, link: IfName, label: str | None) -> Address:
     if moved.family == 6:
         return replace(moved, flags=moved.flags & ~MANAGETEMPADDR | NOPREFIXROUTE)
     return moved if moved.flags & NOPREFIXROUTE else replace(moved, metric=HOLD_METRIC)
+
+
+def aside(address: Address) -> Address:
+    """The address on the loopback link, alone and for as long as it is left there."""
+    label = LOOPBACK if address.family == 4 else None
+    prefix = 32 if address.family == 4 else 128
+    flags = NOPREFIXROUTE if address.family == 6 else 0
+    return Address(link=LOOPBACK, family=address.family, ip=address.ip, prefix=prefix, label=label, flags=flags)
+
+
+def kernels_last(route: Route) -> Route:
+    """The route as if the kernel had made it, behind every other of its destination."""
+    return replace(route, protocol=PROTO_KERNEL, metric=HOLD_METRIC + min(route.metric, HOLD_METRIC), expires=None)
 
 
 def own(address: Address, link: IfName, label: str | None) -> Address:

@@ -89,7 +89,8 @@ def verify_alone(plan: Plan, found: State) -> Verdict:
     What somebody has added to it would go with what goes; and where a route of it is gone, the move would replace the
     one of another link that is the first of its slot now.
     """
-    left = [x.name for x in plan.before.links if x.name in plan.touched and plan.before.addresses_of(x.name)]
+    links = [x.name for x in plan.before.links if x.name in plan.touched and x.kind != "loopback"]
+    left = [name for name in links if plan.before.addresses_of(name)]
     verdicts = [
         verdict
         for name in left

@@ -48,6 +48,22 @@ def perform_alone(channel: Channel, shields: Shields, step: Step) -> None:
             from tapbridge.linux.clients import start_client
 
             start_client(step.client)
+        case steps.PauseClient():
+            from tapbridge.linux.pause import pause_client
+
+            pause_client(step.client)
+        case steps.ResumeClient():
+            from tapbridge.linux.pause import resume_client
+
+            resume_client(step.client)
+        case steps.ReloadClient():
+            from tapbridge.linux.networkd import read_anew
+
+            read_anew(step.client)
+        case steps.AwaitClient():
+            from tapbridge.linux.networkd import await_networkd
+
+            await_networkd(channel, step)
         case steps.WriteFile():
             from tapbridge.linux.files import write_file
 

@@ -201,6 +201,7 @@ def _client(pid: int, program: str, argv: tuple[str, ...], link: IfName | None, 
         link=link,
         program=program,
         pid=pid,
+        started=processes.start_time(pid),
         argv=_full_argv(pid, argv),
         environment=_environment(pid),
         cwd=_folder(pid),
@@ -334,12 +335,15 @@ def _managed(pid: int, program: str, links: dict[int, list[str]] | None, names: 
 
 
 def _networkd_links(pid: int) -> dict[int, list[str]] | None:
-    """The links that systemd-networkd manages, with its .network file for each; None if it does not say."""
+    """The links that systemd-networkd manages, with its .network file and the drop-ins for each, in the order in which
+    they count; None if it does not say."""
+    from tapbridge.linux.networkd import drop_ins
+
     states = _link_states(pid, _NETWORKD_LINKS)
     if states is None:
         return None
     return {
-        index: [state["NETWORK_FILE"]] if state.get("NETWORK_FILE", "").startswith("/") else []
+        index: [file, *drop_ins(pid, file)] if (file := state.get("NETWORK_FILE", "")).startswith("/") else []
         for index, state in states.items()
         if state.get("ADMIN_STATE", "unmanaged") not in ("unmanaged", "linger")
     }

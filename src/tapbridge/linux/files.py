@@ -12,8 +12,8 @@ from tapbridge.model.state import File
 def write_file(path: str, content: str | None, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
     """Put a file in place by fsync and rename, or (None) take it away; also on the medium when this returns.
 
-    A file that exists keeps its mode and owner, one that is new gets `mode` and `owner` (uid, gid; default: ours); a
-    symbolic link is followed, so it stays one. Raises HostError.
+    A file that exists keeps its mode and owner, one that is new gets `mode` and `owner` (uid, gid; default: ours), and
+    its folder where there is none; a symbolic link is followed, so it stays one. Raises HostError.
     """
     target = os.path.realpath(path)
     folder = os.path.dirname(target)
@@ -24,6 +24,7 @@ def write_file(path: str, content: str | None, mode: int = 0o644, owner: tuple[i
             except FileNotFoundError:
                 return
         else:
+            os.makedirs(folder, exist_ok=True)
             _replace(target, content.encode(errors="surrogateescape"), mode, owner)
         _sync(folder)
     except OSError as error:

@@ -97,11 +97,13 @@ def _with_processes(state: State) -> State:
     from tapbridge.linux.clients import observe_clients
     from tapbridge.linux.resolved import observe_dns
 
+    clients = observe_clients(tuple(link.name for link in state.links))
+    fed = {client.link for client in clients if client.program == "systemd-networkd"}  # by networkd's own word
     movable = [link for link in state.links if link.tap is None or link.master is None]  # no guest's tap
     return replace(
         state,
-        clients=observe_clients(tuple(link.name for link in state.links)),
-        dns=observe_dns(),
+        clients=clients,
+        dns=tuple(dns for dns in observe_dns() if dns.link not in fed),
         attachments=observe_attachments(movable),
     ).sorted()
 

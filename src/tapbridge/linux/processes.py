@@ -87,8 +87,25 @@ def may_configure_network(pid: int) -> bool:
 
 def parent(pid: int) -> int:
     """The process id of a process's parent; 0 where it has none or is gone."""
-    fields = read_bytes(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
+    fields = _stat(pid)
     return int(fields[1]) if len(fields) > 1 else 0
+
+
+def state(pid: int) -> str:
+    """What a process does, in one letter (proc(5), stat, field 3): `T` if it was stopped; "" where it is gone."""
+    fields = _stat(pid)
+    return fields[0].decode() if fields else ""
+
+
+def start_time(pid: int) -> int:
+    """When a process started, in clock ticks since boot (proc(5), stat, field 22); 0 where there is none."""
+    fields = _stat(pid)
+    return int(fields[19]) if len(fields) > 19 else 0
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields of /proc/PID/stat behind the name."""
+    return read_bytes(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
 
 
 def descriptors(pid: int) -> Iterator[str]:

@@ -258,6 +258,9 @@ class ForwardingEntry:
     static: bool = False
 
 
+SERVING_MANY: Final = ("systemd-networkd", "NetworkManager", "connman", "wicked", "netifd")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseFile:
     """A file in which a client keeps what it was given. Compared by hash."""
@@ -279,16 +282,23 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """A process that configures a link: a DHCP client or a manager. Its PID is not compared."""
+    """A process that configures a link: a DHCP client or a manager. Its PID and its start (field 22 of /proc/PID/stat)
+    are not compared."""
 
     link: IfName | None
     program: str
     pid: int
+    started: int = 0
     argv: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
     cwd: str = "/"
     cgroup: str = ""
     files: tuple[LeaseFile, ...] = ()
+
+    @property
+    def serves_many(self) -> bool:
+        """Whether it looks after many links by its files, and is never ended for the sake of one."""
+        return self.program in SERVING_MANY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

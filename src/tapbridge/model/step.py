@@ -274,6 +274,43 @@ class StartClient:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PauseClient:
+    """Stop a client by SIGSTOP until ResumeClient, so that it does not act on what it sees half done."""
+
+    client: Client
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeClient:
+    """Let a client that was stopped go on; nothing to do where it is not stopped. Every way back begins with it."""
+
+    client: Client
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadClient:
+    """Let a manager read its files anew, by its own command."""
+
+    client: Client
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitClient:
+    """Wait until a manager has its link in hand by its file, or (`left`) has let go of it; `limit_s` seconds at most.
+
+    It must have a lease for one of the IPv4 addresses `leased`. For the `addresses` and `routes` no more than the time
+    is given: some may be somebody else's, or not be told to it this time.
+    """
+
+    client: Client
+    left: bool = False
+    leased: tuple[str, ...] = ()
+    addresses: tuple[Address, ...] = ()
+    routes: tuple[Route, ...] = ()
+    limit_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WriteFile:
     """Put a file in place by fsync and rename; None takes it away.
 
@@ -316,6 +353,10 @@ Step = (
     | Unshield
     | StopClient
     | StartClient
+    | PauseClient
+    | ResumeClient
+    | ReloadClient
+    | AwaitClient
     | WriteFile
 )
 

@@ -13,7 +13,7 @@ from tapbridge.owners.dhclient import DHCLIENT
 from tapbridge.owners.dhcpcd import DHCPCD
 from tapbridge.owners.ifupdown import find_stale
 from tapbridge.owners.netplan import NETPLAN
-from tapbridge.owners.networkd import NETWORKD
+from tapbridge.owners.networkd import NETWORKD, forget
 from tapbridge.owners.networkmanager import NETWORKMANAGER
 from tapbridge.owners.owner import Kind, Move, Owner, Read, left_alone
 from tapbridge.owners.strangers import CONNMAN, NETIFD, WICKED
@@ -51,7 +51,7 @@ def hand_over(
     move = Move(state=state, source=source, target=target, read=read)
     stale = tuple(find_stale(move))
     if owner is None:
-        return HandOver(risks=stale)
+        return HandOver(after=forget(move), risks=stale)
     try:
         found = owner.kind.hand_over(owner, move)
     except Refused:

@@ -14,7 +14,7 @@ from tapbridge.model.errors import HostError
 from tapbridge.model.journal import Acting, Began, Ended
 from tapbridge.model.plan import Plan, Stage
 from tapbridge.model.state import Scope, State
-from tapbridge.model.step import KERNEL_STEPS, AddTap, Await, AwaitLocal, DeleteTaps, Shield, Unshield
+from tapbridge.model.step import KERNEL_STEPS, AddTap, Await, AwaitClient, AwaitLocal, DeleteTaps, Shield, Unshield
 from tapbridge.model.verdict import Verdict
 from tapbridge.ports import Host
 from tapbridge.transact.batches import batches
@@ -26,7 +26,7 @@ from tapbridge.transact.undo import Undone, take_back
 Proofs = tuple[Callable[[State], Verdict], Callable[[State], Verdict], Callable[[State], Verdict]]
 """What the state must stand up to after each of the parts of a plan (Plan.parts)."""
 
-_NOT_JOURNALLED = (*KERNEL_STEPS, AddTap, DeleteTaps, Await, AwaitLocal, Shield, Unshield)
+_NOT_JOURNALLED = (*KERNEL_STEPS, AddTap, DeleteTaps, Await, AwaitClient, AwaitLocal, Shield, Unshield)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

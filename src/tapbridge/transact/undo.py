@@ -7,8 +7,9 @@ deadline. Then the owner's: files, DNS, clients; it may take seconds and may fai
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tapbridge.core.compare import differences, kernel_part
 from tapbridge.core.merge import merge
@@ -16,7 +17,8 @@ from tapbridge.core.restore import restore, restore_owner
 from tapbridge.model.errors import HostError
 from tapbridge.model.journal import Began, Ended, Undoing
 from tapbridge.model.plan import Plan
-from tapbridge.model.state import Scope
+from tapbridge.model.state import File, Scope
+from tapbridge.model.step import PauseClient, ResumeClient, Step, WriteFile
 from tapbridge.ports import Host
 from tapbridge.transact.batches import batches
 from tapbridge.transact.journal import Journal
@@ -66,6 +68,7 @@ def take_back(began: Began, host: Host, journal: Journal, reason: str) -> Undone
 def _one_round(began: Began, host: Host, journal: Journal, reason: str) -> Undone:
     errors: list[str] = []
     try:
+        _resume(began, host)
         now = host.observe(Scope.KERNEL)
         wanted = merge(kernel_part(began.before), kernel_part(began.after), began.steps, now, began.touched)
         _perform(restore(wanted.state, now, began.touched), host, errors)
@@ -76,19 +79,34 @@ def _one_round(began: Began, host: Host, journal: Journal, reason: str) -> Undon
         return Undone(left=(*errors, error.message))
 
 
+def _resume(began: Began, host: Host) -> None:
+    """A client that was stopped goes on, whatever else will be possible."""
+    for step in began.steps:
+        if isinstance(step, PauseClient):
+            with suppress(HostError):
+                host.perform((ResumeClient(client=step.client),))
+
+
 def _owner_round(began: Began, host: Host, errors: list[str]) -> Undone:
     scope = began.before.scope
     now = host.observe(scope)
     wanted = merge(began.before, began.after, began.steps, now, began.touched)
     if scope is Scope.HOST:
         files = host.read_files([file.path for file in began.files])
-        pairs = tuple(zip(began.files, files, strict=True))
+        files_wanted = [_as_written(file, began.steps) for file in began.files] if wanted.finished else began.files
+        pairs = tuple(zip(files_wanted, files, strict=True))
         owner = restore_owner(wanted.state, now, began.touched, pairs, began.steps)
         if owner.steps:
             _perform(owner, host, errors)
             now = host.observe(scope)
     left = differences(wanted.state, now, began.touched)
     return Undone(left=(*left, *errors) if left else (), told=wanted.told, finished=wanted.finished)
+
+
+def _as_written(file: File, steps: Sequence[Step]) -> File:
+    """A file as the change leaves it."""
+    written = [step.content for step in steps if isinstance(step, WriteFile) and step.path == file.path]
+    return replace(file, content=written[-1]) if written else file
 
 
 def _perform(plan: Plan, host: Host, errors: list[str]) -> None:

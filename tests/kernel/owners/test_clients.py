@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,13 @@ import pytest
 
 from kit.command import run
 from kit.netns import new_netns
+from tapbridge.linux import processes
 from tapbridge.linux.clients import observe_clients, start_client, stop_client
+from tapbridge.linux.host import LinuxHost
+from tapbridge.linux.pause import pause_client, resume_client
 from tapbridge.model.errors import HostError
-from tapbridge.model.state import Client, State
+from tapbridge.model.state import Address, Client, LeaseFile, State
+from tapbridge.model.step import AwaitClient
 from tapbridge.model.values import IfName
 from tapbridge.owners.table import find_owner
 
@@ -122,7 +128,16 @@ def test_a_manager_holds_the_links_that_it_says(lan: Any, start: Start) -> None:
     (client,) = observe_clients(["eth0"])
     assert (client.program, client.link) == ("systemd-networkd", "eth0")
     assert [file.path for file in client.files] == [str(network)]
-    (links / str(index)).unlink()
+    names = ("/run/systemd/network/10-netplan-eth0.network.d/b.conf", "/etc/systemd/network/10-netplan-eth0.network.d")
+    for path in (names[0], f"{names[1]}/b.conf", f"{names[1]}/a.conf", f"{names[1]}/a.txt"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text("[Network]\n")
+    (client,) = observe_clients(["eth0"])
+    assert [file.path for file in client.files[1:]] == [f"{names[1]}/a.conf", f"{names[1]}/b.conf"]
+    shutil.rmtree(names[1])
+    (client,) = observe_clients(["eth0"])
+    assert [file.path for file in client.files[1:]] == [names[0]]
+    shutil.rmtree("/run/systemd")
 
 
 @pytest.mark.skipif(not os.path.exists(NETWORKD), reason="systemd-networkd is not installed")
@@ -152,6 +167,57 @@ def test_systemd_networkd_itself_is_understood(lan: Any) -> None:
         process.kill()
         process.wait()
         shutil.rmtree("/run/systemd")
+
+
+def test_a_process_stands_still_until_it_is_let_go_on(lan: Any, start: Start) -> None:
+    process = start("systemd-networkd")
+    links = Path("/run/systemd/netif/links")
+    links.mkdir(parents=True, exist_ok=True)
+    state = links / str(_index("eth0"))
+    state.write_text("ADMIN_STATE=configured\n")
+    (client,) = observe_clients(["eth0"])
+    assert client.started == processes.start_time(process.pid) > 0
+    pause_client(client)
+    assert processes.state(process.pid) == "T"
+    resume_client(client)
+    lan.wait_for(lambda: processes.state(process.pid) in ("R", "S"))
+    another = replace(client, started=client.started + 1)
+    with pytest.raises(HostError, match="not there any more"):
+        pause_client(another)
+    resume_client(another)
+    state.unlink()
+
+
+def test_what_networkd_says_of_a_link_is_waited_for(lan: Any) -> None:
+    network = LeaseFile(path="/run/systemd/network/br0.network", sha256="")
+    client = Client(link=NIC, program="systemd-networkd", pid=1, files=(network,))
+    folder = Path("/run/systemd/netif")
+    state, lease = folder / "links" / str(_index("eth0")), folder / "leases" / str(_index("eth0"))
+    for path in (state, lease):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    address = Address(link=NIC, family=4, ip="192.0.2.5", prefix=24)
+    step = AwaitClient(client=client, leased=("192.0.2.5",), addresses=(address,), limit_s=0.05)
+    with LinuxHost() as host:
+        host.perform([AwaitClient(client=client, left=True, limit_s=0.05)])
+        for text, told in {
+            "": "is unmanaged",
+            "ADMIN_STATE=configuring\nNETWORK_FILE=/etc/other": "not configured by",
+            f"ADMIN_STATE=configuring\nNETWORK_FILE={network.path}": "no lease of 192.0.2.5",
+        }.items():
+            state.write_text(text)
+            with pytest.raises(HostError, match=told):
+                host.perform([step])
+        lease.write_text("ADDRESS=192.0.2.5\n")
+        begin = time.monotonic()
+        host.perform([step])
+        assert time.monotonic() - begin >= step.limit_s, "an address that does not come is no error, but waited for"
+        run("ip", "address", "add", "192.0.2.5/24", "dev", "eth0")
+        host.perform([replace(step, limit_s=60.0)])
+        assert time.monotonic() - begin < 60
+        with pytest.raises(HostError, match="is configuring still"):
+            host.perform([AwaitClient(client=client, left=True, limit_s=0.05)])
+    run("ip", "address", "del", "192.0.2.5/24", "dev", "eth0")
+    shutil.rmtree("/run/systemd")
 
 
 def test_networkmanager_likewise(lan: Any, start: Start) -> None:

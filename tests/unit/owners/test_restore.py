@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tapbridge.core.restore import restore_owner
-from tapbridge.model.state import Client, File, Link, State
-from tapbridge.model.step import RenameLink, StartClient, Step, StopClient, WriteFile
+from tapbridge.core.restore import restore, restore_owner
+from tapbridge.model.state import Address, Client, File, Link, State, Sysctl
+from tapbridge.model.step import (
+    AwaitClient,
+    PutAddress,
+    ReloadClient,
+    RenameLink,
+    SetSysctl,
+    StartClient,
+    Step,
+    StopClient,
+    WriteFile,
+)
 from tapbridge.model.values import IfName
 
 NIC = Link(name=IfName("eth0"), index=2, up=True)
@@ -43,3 +53,28 @@ def test_a_file_is_put_back_between_the_clients_end_and_start() -> None:
         WriteFile(path=was.path, content="old", mode=0o640, owner=(0, 0)),
         StartClient(client=CLIENT),
     )
+
+
+def test_a_service_of_many_links_is_told_to_read_its_files_anew_and_waited_for_but_never_ended() -> None:
+    client = Client(link=NIC.name, program="systemd-networkd", pid=7, argv=("networkd",))
+    leased = Address(link=NIC.name, family=4, ip="192.0.2.5", prefix=24, flags=0, valid_lft=60)
+    before = State(links=(NIC,), addresses=(leased,), clients=(client,))
+    now = State(links=(NIC,), clients=(replace(client, link=IfName("br0")),))
+    written = (File(path="/run/x"), File(path="/run/x", content="new"))
+    plan = restore_owner(before, now, ("eth0", "br0"), (written,), (ReloadClient(client=client),))
+    assert plan.steps == (
+        WriteFile(path="/run/x", content=None, owner=(0, 0)),
+        ReloadClient(client=client),
+        AwaitClient(client=client, leased=("192.0.2.5",), addresses=(leased,)),
+    )
+    assert restore_owner(before, now, ("eth0", "br0")).steps == (), "one that was told nothing knows nothing new"
+
+
+def test_ipv6_is_allowed_before_its_addresses_are_put_back() -> None:
+    switch = Sysctl(link=NIC.name, stack="ipv6", name="disable_ipv6", value=0)
+    address = Address(link=NIC.name, family=6, ip="2001:db8::5", prefix=64)
+    before = State(links=(NIC,), addresses=(address,), sysctls=(switch,))
+    now = State(links=(NIC,), sysctls=(replace(switch, value=1),))
+    steps = restore(before, now, ("eth0",)).steps
+    assert steps[0] == SetSysctl(sysctl=switch)
+    assert isinstance(steps[1], PutAddress)

@@ -1,0 +1,214 @@
+"""A NIC of systemd-networkd's goes to the bridge and back, as seen by networkd, the DHCP server and the kernel."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kit.changes import until
+from kit.container import GATEWAY, NIC_MAC, Container, container
+
+RENEWAL_S = 5
+WINDOW_S = 3
+OWN = f"[Match]\nMACAddress={NIC_MAC}\n[Network]\nDHCP=yes\nDomains=example.net\n"
+PINNED = "[DHCPv4]\nIAID=16909060\n[DHCPv6]\nIAID=16909060\n"
+STATIC = f"""[Match]
+MACAddress={NIC_MAC}
+[Network]
+Address=192.0.2.7/24
+Gateway={GATEWAY}
+DNS=192.0.2.1 \\
+# the first of the two
+  192.0.2.3
+[Address]
+Address=2001:db8::7/64
+[Route]
+Destination=203.0.113.0/24
+Gateway=192.0.2.9
+Metric=50
+"""
+UP = ("tapbridge", "up", "--yes", "--quiet", "--confirm", "0")
+DOWN = ("tapbridge", "down", "--quiet")
+DROP_IN = "/etc/systemd/network/eth0.network.d/id.conf"
+FILES = "/run/systemd/network"
+CUT_OFF = """
+import os, signal, sys
+from tapbridge.cli.main import main
+from tapbridge.linux.host import LinuxHost
+kind, number = sys.argv.pop(1).split("#")
+perform, seen = LinuxHost.perform, []
+def counting(self, steps):
+    perform(self, steps)
+    seen.extend(step for step in steps if type(step).__name__ == kind)
+    if len(seen) >= int(number):
+        os.kill(os.getpid(), signal.SIGKILL)
+LinuxHost.perform = counting
+sys.exit(main())
+"""
+POINTS_UP = ["ReloadClient#1", "PauseClient#1", "SetMaster#1", "AwaitClient#3"]
+POINTS_DOWN = ["PauseClient#1", "ReloadClient#1", "AwaitClient#2", "DeleteLink#1"]
+if os.environ.get("TAPBRIDGE_ALL"):
+    POINTS_UP += ["WriteFile#1", "AwaitClient#1", "Shield#1", "ResumeClient#1", "AwaitClient#2", "WriteFile#2"]
+    POINTS_UP += ["ReloadClient#2"]
+    POINTS_DOWN += ["SetMaster#1", "ResumeClient#1", "WriteFile#1", "WriteFile#2", "AwaitClient#1", "WriteFile#3"]
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Container]:
+    """A host whose networkd renews its IPv4 lease every five seconds, with an identity that no other link has."""
+    options = (f"--dhcp-option=58,{RENEWAL_S}", "--enable-ra", "--dhcp-range=2001:db8::100,2001:db8::1ff,64,300")
+    with container(server=options) as booted:
+        with booted.lan.entered():
+            Path("/proc/sys/net/ipv6/conf/lan0/forwarding").write_text("1")  # or it is no router by its word
+        booted.path("/etc/systemd/network/eth0.network").write_text(OWN)
+        booted.path(DROP_IN).parent.mkdir()
+        booted.path(DROP_IN).write_text(PINNED)
+        booted.path("/run/cut.py").write_text(CUT_OFF)
+        booted.run("systemctl", "start", "systemd-resolved", "systemd-networkd")
+        yield booted
+
+
+@pytest.fixture
+def leased(host: Container) -> Iterator[Container]:
+    """The same, with its leases on eth0, before and after."""
+    host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
+    host.wait_for("ip -6 -o addr show dev eth0 | grep 2001:db8:: | grep -qv tentative")
+    assert ip(host, "eth0")
+    yield host
+    host.run(*DOWN, check=False)
+
+
+def ip(host: Container, link: str) -> str | None:
+    """The IPv4 address of a link."""
+    found = re.search(r"inet (\S+)", host.run("ip", "-4", "-o", "addr", "show", "dev", link, check=False).stdout)
+    return found[1] if found else None
+
+
+def network(host: Container, link: str) -> list[str]:
+    """Addresses and routes of a link, without what passes, and with the link's name left out.
+
+    networkd 252 forgets the metric of an address that it finds in place, and so of the connected route.
+    """
+    shown = host.run(f"ip -o addr show dev {link}; ip -4 route show dev {link}; ip -6 route show dev {link}").stdout
+    passing = r"valid_lft \S+ preferred_lft \S+| expires \S+| tentative|^\d+: |\\ *"
+    shown = re.sub(passing, "", shown, flags=re.MULTILINE).replace(link, "LINK")
+    lines = (" ".join(line.split()) for line in shown.splitlines())
+    return sorted({re.sub(r" metric 1024(?=$| brd)", "", line) for line in lines})
+
+
+def setups(host: Container) -> dict[str, tuple[str, str]]:
+    """What networkd says of each link: operational state and setup."""
+    rows = (line.split() for line in host.run("networkctl", "--no-legend", "--no-pager", "list").stdout.splitlines())
+    return {row[1]: (row[3], row[4]) for row in rows if row[1] != "lo"}
+
+
+def lease(host: Container) -> list[str]:
+    """The server's line of the IPv4 lease: MAC, address, name and client-id."""
+    lines = (host.place / "dnsmasq.leases").read_text().splitlines()
+    return next(line.split()[1:] for line in lines if NIC_MAC in line)
+
+
+def assert_renewed(host: Container, mark: int) -> None:
+    """Two renewals, of the address that it has, and never a word that gives it up."""
+    there = len(host.served())
+    assert until(lambda: host.served()[there:].count("DHCPACK") >= 1, 2 * RENEWAL_S), host.log()
+    assert "DISCOVER" not in host.served()[there:]
+    assert not re.search("RELEASE|DECLINE|NAK|NOADDR", host.served()[mark:])
+
+
+def assert_held(host: Container, before: list[str]) -> None:
+    """The bridge has what the NIC had, and networkd says that it looks after it."""
+    assert until(lambda: setups(host) == {"br0": ("routable", "configured"), "eth0": ("enslaved", "unmanaged")})
+    assert until(lambda: network(host, "br0") == before), network(host, "br0")
+    assert network(host, "eth0") == []
+
+
+def assert_back(host: Container, before: list[str]) -> None:
+    """The NIC has it again, by its own file, and nothing of ours is left."""
+    assert until(lambda: setups(host) == {"eth0": ("routable", "configured")}), setups(host)
+    assert until(lambda: network(host, "eth0") == before), network(host, "eth0")
+    assert host.run(f"ls {FILES} 2>/dev/null", check=False).stdout == ""
+    assert "T" not in host.run("ps", "-o", "stat=", "-C", "systemd-networkd").stdout
+    assert host.run("ip", "-o", "addr", "show", "dev", "lo").stdout.count("inet") == 2
+
+
+def test_the_leases_go_to_the_bridge_and_back(leased: Container) -> None:
+    address, before, identity = ip(leased, "eth0"), network(leased, "eth0"), lease(leased)
+    assert identity[3].startswith("ff:01:02:03:04:")
+    mark = len(leased.served())
+    leased.run(*UP)
+    assert_held(leased, before)
+    assert ip(leased, "br0") == address
+    assert "example.net" in leased.run("resolvectl", "domain", "br0").stdout
+    assert_renewed(leased, mark)
+    assert lease(leased) == identity
+    leased.run("networkctl", "reload")
+    assert_held(leased, before)
+
+    mark = len(leased.served())
+    leased.run(*DOWN)
+    assert ip(leased, "eth0") == address
+    assert_back(leased, before)
+    assert_renewed(leased, mark)
+    assert lease(leased) == identity
+
+
+@pytest.mark.parametrize("point", POINTS_UP)
+def test_an_up_that_is_killed_is_taken_back(leased: Container, point: str) -> None:
+    before = network(leased, "eth0")
+    killed = leased.run("python3", "/run/cut.py", point, *UP[1:], check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    leased.run("tapbridge", "recover")
+    assert_back(leased, before)
+
+
+@pytest.mark.parametrize("point", POINTS_DOWN)
+def test_a_down_that_is_killed_is_taken_back_or_finished(leased: Container, point: str) -> None:
+    before = network(leased, "eth0")
+    leased.run(*UP)
+    assert_held(leased, before)
+    killed = leased.run("python3", "/run/cut.py", point, *DOWN[1:], check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    leased.run("tapbridge", "recover")
+    if point == "DeleteLink#1":
+        assert_back(leased, before)
+    else:
+        assert_held(leased, before)
+
+
+def test_a_change_that_nobody_confirms_is_taken_back_with_its_owner(leased: Container) -> None:
+    before = network(leased, "eth0")
+    leased.run(*UP[:-1], str(WINDOW_S), "--no-wait")
+    assert "br0" in setups(leased)
+    assert until(lambda: "br0" not in setups(leased), 5 * WINDOW_S), leased.log()
+    leased.run("tapbridge", "recover", "--wait", "20")  # whoever took it back has ended by then
+    assert_back(leased, before)
+
+
+def test_what_a_bridge_cannot_take_over_is_refused(leased: Container) -> None:
+    path = leased.path("/etc/systemd/network/eth0.network.d/lan.conf")
+    path.write_text("[Network]\nVLAN=office\n")
+    leased.run("networkctl", "reload")
+    refused = leased.run(*UP, check=False)
+    assert refused.returncode == 3
+    assert "VLAN=office" in refused.stderr
+    path.unlink()
+    leased.run("networkctl", "reload")
+
+
+def test_static_addresses_and_routes_go_along(host: Container) -> None:
+    host.path("/etc/systemd/network/eth0.network").write_text(STATIC)
+    host.run("networkctl", "reload")
+    host.wait_for("ip -o addr show dev eth0 | grep -q 192.0.2.7 && ! ip -o addr show dev eth0 | grep -q dynamic")
+    host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
+    before = network(host, "eth0")
+    host.run(*UP)
+    assert_held(host, before)
+    assert "192.0.2.1 192.0.2.3" in host.run("resolvectl", "dns", "br0").stdout
+    host.run(*DOWN)
+    assert_back(host, before)

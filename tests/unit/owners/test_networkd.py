@@ -1,0 +1,190 @@
+"""What handing a NIC of systemd-networkd's over takes, there and back, as steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tapbridge.core.adopt import adopt
+from tapbridge.core.effect import fold
+from tapbridge.core.guard import guard
+from tapbridge.core.release import release
+from tapbridge.model.errors import Refused
+from tapbridge.model.intent import Adopt, Release
+from tapbridge.model.plan import Plan
+from tapbridge.model.state import (
+    PROTO_DHCP,
+    PROTO_RA,
+    Address,
+    Client,
+    LeaseFile,
+    Link,
+    Nexthop,
+    Route,
+    State,
+    Sysctl,
+)
+from tapbridge.model.step import AwaitClient, PauseClient, ReloadClient, ResumeClient, SetMaster, SetSysctl, WriteFile
+from tapbridge.model.values import IfName, Mac
+from tapbridge.owners.table import find_owner, hand_over
+
+NIC, BRIDGE, LO = IfName("eth0"), IfName("br0"), IfName("lo")
+PATH = "/etc/systemd/network/20-wired.network"
+OURS = {link: f"/run/systemd/network/00-0-tapbridge-{link}.network" for link in (NIC, BRIDGE)}
+CLIENT = Client(
+    link=NIC, program="systemd-networkd", pid=7, started=9, argv=("networkd",),
+    files=(LeaseFile(path=PATH, sha256=""), LeaseFile(path="/etc/x.conf", sha256="")),
+)  # fmt: skip
+LEASED = Address(link=NIC, family=4, ip="192.0.2.50", prefix=24, label="eth0", flags=0, valid_lft=300, metric=1024)
+ROUTED = Address(link=NIC, family=6, ip="2001:db8::5", prefix=128, flags=0x200, valid_lft=300)
+OWN = Address(link=NIC, family=6, ip="fe80::1", prefix=64, scope=253)
+GATEWAY = Route(
+    family=4, dst="0.0.0.0/0", protocol=PROTO_DHCP, metric=1024, nexthops=(Nexthop(link=NIC, gateway="192.0.2.1"),)
+)
+ROUTER = Route(
+    family=6, dst="::/0", protocol=PROTO_RA, metric=1024, nexthops=(Nexthop(link=NIC, gateway="fe80::9"),),
+    nexthop_object=5,
+)  # fmt: skip
+CONNECTED = Route(
+    family=4,
+    dst="192.0.2.0/24",
+    protocol=2,
+    scope=253,
+    metric=1024,
+    prefsrc=LEASED.ip,
+    nexthops=(Nexthop(link=NIC),),
+)
+HOST = State(
+    links=(
+        Link(name=LO, index=1, kind="loopback", up=True),
+        Link(name=NIC, index=2, mac=Mac("02:00:00:00:00:01"), up=True, carrier=True, operstate="up"),
+    ),
+    addresses=(LEASED, ROUTED, OWN),
+    routes=(CONNECTED, GATEWAY, ROUTER),
+    sysctls=(Sysctl(link=NIC, stack="ipv6", name="disable_ipv6", value=0),),
+    clients=(CLIENT,),
+).sorted()
+DISK = {
+    PATH: "[Match]\nName=eth0\n[Network]\nDHCP=yes\n",
+    "/run/systemd/netif/leases/2": "ADDRESS=192.0.2.50\nCLIENTID=ff010203040002ab11\n",
+    "/etc/x.conf": "[DHCPv4]\nUseNTP=no\n",
+}
+
+
+def adopted(state: State = HOST, disk: dict[str, str] = DISK) -> Plan:
+    handed = hand_over(find_owner(state, NIC), state, NIC, BRIDGE, read=disk.get)
+    return adopt(Adopt(nic=NIC, bridge=BRIDGE), state, handed)
+
+
+def released(state: State, disk: dict[str, str]) -> Plan:
+    handed = hand_over(find_owner(state, BRIDGE), state, BRIDGE, NIC, read=disk.get)
+    return release(Release(bridge=BRIDGE), state, handed)
+
+
+def written(plan: Plan, disk: dict[str, str]) -> dict[str, str]:
+    there: dict[str, str | None] = dict(disk)
+    there.update((step.path, step.content) for step in plan.steps if isinstance(step, WriteFile))
+    return {path: text for path, text in there.items() if text is not None}
+
+
+def test_it_has_the_bare_bridge_in_hand_and_stands_still_until_the_move_is_made() -> None:
+    plan = adopted()
+    kinds = (AwaitClient, PauseClient, ReloadClient, ResumeClient, SetMaster, WriteFile)
+    told = [type(step).__name__ for step in plan.steps if isinstance(step, kinds)]
+    assert told == [
+        *("WriteFile", "ReloadClient", "AwaitClient", "PauseClient", "SetMaster", "ResumeClient", "AwaitClient"),
+        *("WriteFile", "ReloadClient", "AwaitClient"),
+    ]
+    assert [step.client for step in plan.steps if isinstance(step, PauseClient)] == [CLIENT]
+    assert [step.leased for step in plan.steps if isinstance(step, AwaitClient)] == [(), ("192.0.2.50",), ()]
+    assert [(c.link, [f.path for f in c.files]) for c in plan.after.clients] == [(BRIDGE, [OURS[BRIDGE]])]
+    assert guard(plan, HOST.links[1]).ok
+
+
+def test_its_identity_and_its_drop_ins_go_along() -> None:
+    text = written(adopted(), DISK)[OURS[BRIDGE]]
+    assert text.count("IAID=16909060") == 2
+    assert "UseNTP=no" in text
+    by_mac = {**DISK, "/run/systemd/netif/leases/2": "CLIENTID=01020000000001\n"}
+    assert "IAID" not in written(adopted(disk=by_mac), by_mac)[OURS[BRIDGE]]
+
+
+def test_the_lease_of_the_nic_is_given_up_while_nothing_can_be_sent_of_it() -> None:
+    steps = adopted().steps
+    switched = [n for n, step in enumerate(steps) if isinstance(step, SetSysctl) and step.sysctl.link == NIC]
+    left = next(n for n, step in enumerate(steps) if isinstance(step, AwaitClient) and step.left)
+    assert switched[0] < left < switched[1]
+    assert isinstance(steps[left - 1], ReloadClient)
+
+
+def test_the_copy_of_a_route_with_a_nexthop_object_cannot_be_taken_for_it() -> None:
+    (copy,) = (r for r in adopted().after.routes if r.protocol == PROTO_RA)
+    assert (copy.metric, copy.nexthop_object) == (1025, 0)
+
+
+def test_there_and_back_the_host_is_never_cut_off_and_nothing_is_left() -> None:
+    plan = adopted()
+    disk = written(plan, DISK)
+    back = released(plan.after, disk)
+    assert written(back, disk) == DISK
+    assert guard(back, next(link for link in plan.after.links if link.name == NIC)).ok
+    assert back.after.clients == (replace(CLIENT, files=back.after.clients[0].files),)
+    assert {(a.link, a.ip) for a in back.after.addresses} == {(a.link, a.ip) for a in HOST.addresses}
+    assert [r.dst for r in back.after.routes_of(NIC) if r.metric > 4_000_000] == []
+    assert {r.dst for r in back.after.routes_of(NIC)} >= {"0.0.0.0/0", "192.0.2.0/24", "::/0"}
+
+
+def test_the_nic_has_no_address_that_could_be_thrown_away_when_it_is_taken_back() -> None:
+    plan = adopted()
+    back = released(plan.after, written(plan, DISK))
+    reload = next(n for n, step in enumerate(back.steps) if isinstance(step, ReloadClient))
+    state = fold(back.steps[:reload], plan.after)
+    assert [a.ip for a in state.addresses_of(NIC)] == ["fe80::1"]
+    assert {a.ip for a in state.addresses_of(LO)} == {"192.0.2.50", "2001:db8::5"}
+    assert {r.protocol for r in state.routes_of(NIC)} == {2}
+
+
+@pytest.mark.parametrize(
+    ("state", "disk", "why"),
+    [
+        (replace(HOST, clients=(replace(CLIENT, files=()),)), DISK, "by which file"),
+        (HOST, {**DISK, PATH: "[Network]\nBridge=br9\n"}, "Bridge=br9"),
+        (HOST, {key: text for key, text in DISK.items() if key != PATH}, "not there any more"),
+        (replace(HOST, clients=(replace(CLIENT, files=(LeaseFile(path="/etc/00-0-a.network", sha256=""),)),)), DISK,
+         "count before"),
+        (replace(HOST, clients=(replace(CLIENT, files=(LeaseFile(path="/proc/7/root/x.network", sha256=""),)),)), DISK,
+         "file system of its own"),
+        (replace(HOST, clients=(CLIENT, replace(CLIENT, link=BRIDGE))), DISK, "configures br0 already"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_carried_is_refused(state: State, disk: dict[str, str], why: str) -> None:
+    with pytest.raises(Refused, match=why):
+        hand_over(find_owner(state, NIC), state, NIC, BRIDGE, read=disk.get)
+
+
+def test_names_are_not_exchanged_under_it() -> None:
+    with pytest.raises(Refused, match="take-name"):
+        hand_over(find_owner(HOST, NIC), HOST, NIC, NIC, read=DISK.get)
+
+
+def test_a_nic_without_a_file_of_its_own_is_simply_given_back() -> None:
+    """Whoever took the file away since does not want it configured any more."""
+    plan = adopted()
+    disk = {path: text for path, text in written(plan, DISK).items() if path != PATH}
+    handed = hand_over(find_owner(plan.after, BRIDGE), plan.after, BRIDGE, NIC, read=disk.get)
+    assert not handed.anew
+    assert written(release(Release(bridge=BRIDGE), plan.after, handed), disk).keys() == DISK.keys() - {PATH}
+
+
+def test_our_files_go_also_where_nobody_reads_them_any_more() -> None:
+    plan = adopted()
+    disk = written(plan, DISK)
+    stopped = replace(plan.after, clients=())
+    handed = hand_over(find_owner(stopped, BRIDGE), stopped, BRIDGE, NIC, read=disk.get)
+    assert written(release(Release(bridge=BRIDGE), stopped, handed), disk) == DISK
+    other = replace(plan.after.clients[0], files=(LeaseFile(path="/etc/systemd/network/br.network", sha256=""),))
+    taken = replace(plan.after, clients=(other,))
+    handed = hand_over(find_owner(taken, BRIDGE), taken, BRIDGE, NIC, read=disk.get)
+    assert [risk.code for risk in handed.risks] == ["owner-left-alone"]
+    assert written(release(Release(bridge=BRIDGE), taken, handed), disk) == DISK
