@@ -66,7 +66,8 @@ def hosts(draw: DrawFn) -> State:
     rules = draw(st.lists(_rules(), max_size=3, unique_by=lambda rule: rule.priority))
     dns = draw(st.sampled_from([(), (LinkDns(link=NIC, servers=("192.0.2.1",), domains=("example.net",)),)]))
     client = Client(link=NIC, program="dhclient", pid=77, argv=("dhclient", NIC))
-    clients = draw(st.sampled_from([(), (client,)]))
+    daemon = Client(link=NIC, program="NetworkManager", pid=78, argv=("NetworkManager",), profile="before")
+    clients = draw(st.sampled_from([(), (client,), (daemon,)]))
     return replace(state, rules=tuple(rules), dns=dns, clients=clients).sorted()
 
 

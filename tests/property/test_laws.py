@@ -21,7 +21,7 @@ from tapbridge.model.intent import Adopt, Release
 from tapbridge.model.journal import dump, load
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import State
-from tapbridge.model.step import StartClient, StopClient
+from tapbridge.model.step import StartClient, StartUnit, StopClient, StopUnit, WriteLinkFile
 from tapbridge.model.values import IfName
 
 intents = st.builds(Adopt, nic=st.just(NIC), bridge=st.just(IfName("br0")), take_name=st.booleans())
@@ -29,11 +29,16 @@ thorough = settings(max_examples=1000, deadline=None)
 
 
 def _hand_over(state: State, intent: Adopt) -> HandOver:
-    """A client that follows the place, as the owners' table makes it."""
+    """A client or a manager that follows the place, as the owners' table makes it."""
     clients = [client for client in state.clients if client.link == intent.nic]
     if not clients:
         return HandOver()
     final = intent.nic if intent.take_name else intent.bridge
+    if clients[0].profile:
+        held = replace(clients[0], link=final, profile="after")
+        file = WriteLinkFile(folder="/run/states", link=final, content="of the manager's")
+        stop = StopUnit(unit="manager.service", clients=(clients[0],))
+        return HandOver(before=(stop,), after=(file, StartUnit(unit="manager.service", clients=(held,))))
     moved = replace(clients[0], link=final, argv=("dhclient", "-lf", "moved", final))
     return HandOver(before=(StopClient(client=clients[0]),), after=(StartClient(client=moved),))
 

@@ -2,9 +2,10 @@
 
 Left out, because the kernel or the world decides it and no plan could restore it: link numbers, carrier and operstate,
 learnt neighbours and learnt forwarding entries, what remains of a lifetime (only whether it ends is compared), PIDs and
-the content of lease files, temporary IPv6 addresses (the kernel makes new ones) and our plain copies of them, routes
-that the kernel keeps by router advertisements, the order of IPv6 addresses and of routes behind the first of their
-slot, and the flags of an address that pass.
+the content of lease files, the profile by which a manager holds a link (it says so only when it is ready), temporary
+IPv6 addresses (the kernel makes new ones) and our plain copies of them, routes that the kernel keeps by router
+advertisements, the order of IPv6 addresses and of routes behind the first of their slot, and the flags of an address
+that pass.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ _PASSING = TENTATIVE | DEPRECATED | STABLE_PRIVACY
 def comparable(state: State) -> State:
     """The state without what equality leaves out. Two states of two scopes never compare equal."""
     addresses = [_address(a) for a in state.addresses if not a.temporary and a.proto != COPY_PROTO]
+    deaf = {s.link for s in state.sysctls if (s.stack, s.name, s.value) == ("ipv6", "accept_ra", 0)}
     ordered = [a for a in addresses if a.family == 4] + sorted((a for a in addresses if a.family == 6), key=repr)
     return replace(
         state,
-        links=tuple(_link(link) for link in state.links),
+        links=tuple(_link(link, deaf=link.name in deaf) for link in state.links),
         addresses=tuple(ordered),
         routes=_routes(state),
         neighbours=tuple(entry for entry in state.neighbours if entry.configured),
@@ -129,9 +131,12 @@ def _route(route: Route) -> Route:
     return replace(route, expires=_ends(route.expires))
 
 
-def _link(link: Link) -> Link:
-    return replace(link, index=0, carrier=False, operstate="", port=replace(link.port, state=0) if link.port else None)
+def _link(link: Link, *, deaf: bool) -> Link:
+    """The token of a link that heeds no router advertisements means nothing to the kernel; it may be another's."""
+    token = None if deaf else link.token
+    port = replace(link.port, state=0) if link.port else None
+    return replace(link, index=0, carrier=False, operstate="", port=port, token=token)
 
 
 def _client(client: Client) -> Client:
-    return replace(client, pid=0, started=0, environment=(), cwd="", cgroup="", files=())
+    return replace(client, pid=0, started=0, environment=(), cwd="", cgroup="", files=(), profile="")

@@ -35,6 +35,7 @@ def describe(step: Step) -> Description:
     return Description(sentence=sentence, reason=reason, command=command)
 
 
+_READ_NEXT = "whoever reads it next finds what is so from now on"
 _Told = tuple[str, str, list[str] | str | None]
 """Sentence, reason, and the command as words or, where it takes two, as a line."""
 
@@ -294,13 +295,31 @@ def _await_client(step: steps.AwaitClient) -> _Told:
     return sentence, "it does so some time after it was told", words
 
 
+def _stop_unit(step: steps.StopUnit) -> _Told:
+    names = ", ".join(dict.fromkeys(str(client.link) for client in step.clients))
+    reason = "stopped, it neither releases nor deconfigures, and does not interfere"
+    return f"stop {step.unit}, which holds {names}", reason, ["systemctl", "stop", step.unit]
+
+
+def _start_unit(step: steps.StartUnit) -> _Told:
+    names = ", ".join(dict.fromkeys(str(client.link) for client in step.clients))
+    sentence = f"start {step.unit}, and wait until it holds {names}, {step.limit_s:g} s at most"
+    return sentence, "it finds all in place and goes on with the same lease", ["systemctl", "start", step.unit]
+
+
 def _write_file(step: steps.WriteFile) -> _Told:
     if step.content is None:
         return f"delete {step.path}", "nobody reads it any more", ["rm", "-f", step.path]
     folder = shlex.quote(step.path.rpartition("/")[0])
-    line = f"mkdir -p {folder}; printf %s {shlex.quote(step.content)} > {shlex.quote(step.path)}"
-    words = ["sh", "-c", line]
-    return f"write {step.path}", "whoever reads it next finds what is so from now on", words
+    mask = "" if step.mode == 0o644 else f"umask {0o777 & ~step.mode:03o}; "
+    line = f"mkdir -p {folder}; {mask}printf %s {shlex.quote(step.content)} > {shlex.quote(step.path)}"
+    return f"write {step.path}", _READ_NEXT, ["sh", "-c", line]
+
+
+def _write_link_file(step: steps.WriteLinkFile) -> _Told:
+    number = f"$(cat {shlex.quote(f'/sys/class/net/{step.link}/ifindex')})"
+    words = ["sh", "-c", f"printf %s {shlex.quote(step.content)} > {shlex.quote(step.folder)}/{number}"]
+    return f"write the file of {step.link} in {step.folder}", _READ_NEXT, words
 
 
 def _family(address: Address) -> list[str]:
@@ -341,5 +360,8 @@ _WORDS: dict[type, Callable[[Any], _Told]] = {
     steps.ResumeClient: _resume_client,
     steps.ReloadClient: _reload_client,
     steps.AwaitClient: _await_client,
+    steps.StopUnit: _stop_unit,
+    steps.StartUnit: _start_unit,
     steps.WriteFile: _write_file,
+    steps.WriteLinkFile: _write_link_file,
 }

@@ -288,6 +288,17 @@ def _await_client(step: steps.AwaitClient, state: State) -> State:
     return state
 
 
+def _stop_unit(step: steps.StopUnit, state: State) -> State:
+    ended = {(c.program, c.argv) for c in step.clients}
+    return replace(state, clients=tuple(c for c in state.clients if (c.program, c.argv) not in ended))
+
+
+def _start_unit(step: steps.StartUnit, state: State) -> State:
+    held = {(c.program, c.link) for c in step.clients}
+    kept = tuple(c for c in state.clients if (c.program, c.link) not in held)
+    return replace(state, clients=kept + step.clients).sorted()
+
+
 _EFFECTS: dict[type, Callable[[Any, State], State]] = {
     steps.AddLink: _add_link,
     steps.DeleteLink: _delete_link,
@@ -317,4 +328,6 @@ _EFFECTS: dict[type, Callable[[Any, State], State]] = {
     steps.StopClient: _stop_client,
     steps.StartClient: _start_client,
     steps.AwaitClient: _await_client,
+    steps.StopUnit: _stop_unit,
+    steps.StartUnit: _start_unit,
 }

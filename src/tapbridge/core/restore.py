@@ -59,8 +59,10 @@ from tapbridge.model.step import (
     SetSysctl,
     SetUp,
     StartClient,
+    StartUnit,
     Step,
     StopClient,
+    StopUnit,
     WriteFile,
 )
 from tapbridge.model.values import IfName, is_link_local
@@ -84,12 +86,16 @@ def restore_owner(
     """The plan that gives the touched links back to their clients. `files` are pairs: as it was, as it is; `steps`
     are those of the change.
 
-    Clients are ended first, so that none writes to a file that is put back, and started last.
+    Clients are ended first, so that none writes to a file that is put back, and started last. Those of a unit that the
+    change stops are the unit's business.
     """
     draft = Draft(now)
+    units = stopped_units(steps)
     renamed = {name for step in steps if isinstance(step, RenameLink) for name in (step.link, step.to)}
     draft.stage(Reason.OWNER)
-    draft.do(*(StopClient(client=c) for c in _clients_beyond(now, before, touched, renamed)))
+    beyond = _of_units(_clients_beyond(now, before, touched, renamed), units)
+    draft.do(*(unit for unit in units if any(_runs(c, unit) for c in beyond)))
+    draft.do(*(StopClient(client=c) for c in beyond if not any(_runs(c, unit) for unit in units)))
     for was, is_now in files:
         if was != is_now:
             owner = (was.uid, was.gid)
@@ -101,9 +107,27 @@ def restore_owner(
     for dns in now.dns:
         if dns.link in touched and dns.link not in had:
             draft.do(SetDns(dns=replace(dns, servers=(), domains=())))
-    draft.do(*(StartClient(client=c) for c in _clients_beyond(before, now, touched, renamed)))
+    again = _of_units(_clients_beyond(before, draft.state, touched, renamed), units)
+    for unit in units:
+        held = tuple(c for c in again if _runs(c, unit))
+        draft.do(*([StartUnit(unit=unit.unit, clients=held)] if held else []))
+    draft.do(*(StartClient(client=c) for c in again if not any(_runs(c, unit) for unit in units)))
     draft.do(*_read_anew(before, touched, steps))
     return draft.plan("recover", touched)
+
+
+def stopped_units(steps: Sequence[Step]) -> tuple[StopUnit, ...]:
+    """The managers that a change stops. Its way back begins with them: they would take part in every step of it."""
+    return tuple(step for step in steps if isinstance(step, StopUnit))
+
+
+def _of_units(clients: list[Client], units: tuple[StopUnit, ...]) -> list[Client]:
+    """Without those that serve other links too, unless it is by their unit that the change stops and starts them."""
+    return [c for c in clients if not c.serves_many or any(_runs(c, unit) for unit in units)]
+
+
+def _runs(client: Client, unit: StopUnit) -> bool:
+    return any((client.program, client.argv) == (one.program, one.argv) for one in unit.clients)
 
 
 class _Restore:
@@ -293,11 +317,10 @@ def _clients_beyond(one: State, other: State, touched: tuple[str, ...], renamed:
     """
 
     def told(c: Client) -> tuple[object, ...]:
-        return c.program, c.argv, c.link, c.pid if c.link in renamed else 0
+        return c.program, c.argv, c.link, c.profile, c.pid if c.link in renamed else 0
 
     there = {told(c) for c in other.clients}
-    ours = [c for c in one.clients if c.link is not None and c.link in touched and not c.serves_many]
-    return [c for c in ours if told(c) not in there]
+    return [c for c in one.clients if c.link is not None and c.link in touched and told(c) not in there]
 
 
 def _read_anew(before: State, touched: tuple[str, ...], steps: Sequence[Step]) -> Iterator[Step]:

@@ -40,6 +40,17 @@ def perform_alone(channel: Channel, shields: Shields, step: Step) -> None:
             from tapbridge.linux.taps import delete_taps
 
             delete_taps(channel, step)
+        case steps.SetDns():
+            from tapbridge.linux.resolved import set_dns
+
+            set_dns(step.dns)
+        case _:
+            _perform_for_owner(channel, step)
+
+
+def _perform_for_owner(channel: Channel, step: Step) -> None:
+    """Those that have to do with who holds a link: processes, units, files."""
+    match step:
         case steps.StopClient():
             from tapbridge.linux.clients import stop_client
 
@@ -68,10 +79,18 @@ def perform_alone(channel: Channel, shields: Shields, step: Step) -> None:
             from tapbridge.linux.files import write_file
 
             write_file(step.path, step.content, step.mode, step.owner)
-        case steps.SetDns():
-            from tapbridge.linux.resolved import set_dns
+        case steps.WriteLinkFile():
+            from tapbridge.linux.files import write_file
 
-            set_dns(step.dns)
+            write_file(f"{step.folder}/{_link(channel, step.link).index}", step.content)
+        case steps.StopUnit():
+            from tapbridge.linux.systemd import stop_or_kill
+
+            stop_or_kill(step.unit)
+        case steps.StartUnit():
+            from tapbridge.linux.units import start_unit
+
+            start_unit(step)
         case _:
             raise TypeError(f"{type(step).__name__} is no step that a host can perform")
 

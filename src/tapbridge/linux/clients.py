@@ -14,6 +14,7 @@ from typing import Final
 
 from tapbridge.core import dhclient, dhcpcd, udhcpc
 from tapbridge.linux import dhcpcd_processes, processes, systemd, udhcpc_start
+from tapbridge.linux.managed import Held, networkd_links, networkmanager_links
 from tapbridge.model.errors import HostError
 from tapbridge.model.state import Client, LeaseFile
 from tapbridge.model.values import IfName
@@ -37,9 +38,6 @@ _READ: Final[Mapping[str, Callable[[Sequence[str]], dhclient.Invocation | dhcpcd
     "dhcpcd": dhcpcd.read_invocation,
     "udhcpc": udhcpc.read_invocation,
 }
-_NETWORKD_LINKS: Final = "/run/systemd/netif/links"
-_NETWORKMANAGER_LINKS: Final = "/run/NetworkManager/devices"
-_NETWORKMANAGER_PROFILES: Final = "/run/NetworkManager/system-connections"
 _DHCPCD_LEASES: Final = ("/var/lib/dhcpcd/{link}.lease", "/var/lib/dhcpcd/{link}.lease6")
 _DHCLIENT_LEASES: Final = ("/var/lib/dhcp/dhclient", "/var/lib/dhclient/dhclient", "/var/db/dhclient")
 _LEASE_BYTES: Final = 64 << 20
@@ -185,9 +183,9 @@ def _clients_of(pid: int, program: str, argv: tuple[str, ...], names: Collection
     elif program == dhcpcd_processes.NAME:
         yield from _dhcpcds(pid, argv, names)
     elif program == "systemd-networkd":
-        yield from _managed(pid, program, _networkd_links(pid), names)
+        yield from _managed(pid, program, networkd_links(pid), names)
     elif program == "NetworkManager":
-        yield from _managed(pid, program, _networkmanager_links(pid), names)
+        yield from _managed(pid, program, networkmanager_links(pid), names)
     else:
         yield _client(pid, program, argv, None)
 
@@ -196,9 +194,12 @@ def _or_any(links: list[IfName]) -> Sequence[IfName | None]:
     return links or [None]
 
 
-def _client(pid: int, program: str, argv: tuple[str, ...], link: IfName | None, files: Sequence[str] = ()) -> Client:
+def _client(
+    pid: int, program: str, argv: tuple[str, ...], link: IfName | None, files: Sequence[str] = (), profile: str = ""
+) -> Client:
     return Client(
         link=link,
+        profile=profile,
         program=program,
         pid=pid,
         started=processes.start_time(pid),
@@ -323,63 +324,15 @@ def _is_udhcpc(argv: tuple[str, ...]) -> bool:
     return called in ("udhcpc", "udhcpc6")
 
 
-def _managed(pid: int, program: str, links: dict[int, list[str]] | None, names: Collection[str]) -> Iterator[Client]:
+def _managed(pid: int, program: str, links: dict[int, Held] | None, names: Collection[str]) -> Iterator[Client]:
     argv = _argv(pid, program)
     if links is None:
         yield _client(pid, program, argv, None)
         return
-    for index, files in sorted(links.items()):
+    for index, held in sorted(links.items()):
         name = _name(index)
         if name in names:
-            yield _client(pid, program, argv, IfName(name or ""), files)
-
-
-def _networkd_links(pid: int) -> dict[int, list[str]] | None:
-    """The links that systemd-networkd manages, with its .network file and the drop-ins for each, in the order in which
-    they count; None if it does not say."""
-    from tapbridge.linux.networkd import drop_ins
-
-    states = _link_states(pid, _NETWORKD_LINKS)
-    if states is None:
-        return None
-    return {
-        index: [file, *drop_ins(pid, file)] if (file := state.get("NETWORK_FILE", "")).startswith("/") else []
-        for index, state in states.items()
-        if state.get("ADMIN_STATE", "unmanaged") not in ("unmanaged", "linger")
-    }
-
-
-def _networkmanager_links(pid: int) -> dict[int, list[str]] | None:
-    """The links that NetworkManager manages, with the profile that netplan made for each; None if it does not say."""
-    states = _link_states(pid, _NETWORKMANAGER_LINKS)
-    if states is None:
-        return None
-    held = {index: state for index, state in states.items() if state.get("managed") == "true"}
-    return {index: _netplan_profiles(pid, state.get("connection-uuid", "")) for index, state in held.items()}
-
-
-def _netplan_profiles(pid: int, uuid: str) -> list[str]:
-    try:
-        names = os.listdir(f"/proc/{pid}/root{_NETWORKMANAGER_PROFILES}")
-    except OSError:
-        return []
-    paths = [f"{_NETWORKMANAGER_PROFILES}/{name}" for name in sorted(names)[:1024] if name.startswith("netplan-")]
-    return [path for path in paths if uuid and uuid.encode() in processes.read_bytes(f"/proc/{pid}/root{path}", 65536)]
-
-
-def _link_states(pid: int, folder: str) -> dict[int, dict[str, str]] | None:
-    """The files of a folder that are named by ifindex, each a list of KEY=VALUE; None without the folder."""
-    root = f"/proc/{pid}/root{folder}"
-    try:
-        names = os.listdir(root)
-    except OSError:
-        return None
-    states = {}
-    for name in names:
-        if name.isdecimal():
-            text = processes.read_bytes(f"{root}/{name}", 65536).decode(errors="replace")
-            states[int(name)] = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    return states
+            yield _client(pid, program, argv, IfName(name or ""), *held)
 
 
 def _as_service(client: Client) -> list[str]:

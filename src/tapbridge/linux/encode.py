@@ -119,10 +119,11 @@ def _links_to_add(step: steps.AddLink, index_of: IndexOf) -> list[Request]:
 
 
 def _generation(step: steps.SetAddressGeneration, index: int) -> list[Request]:
-    """A link without IPv6 makes no addresses anyway; one that heeds no advertisements refuses any token, none too."""
+    """A link without IPv6 makes no addresses anyway; one that heeds no advertisements refuses any token, which would
+    mean nothing there."""
     mode, token = pack_u8(uapi.IFLA_INET6_ADDR_GEN_MODE, step.mode), pack_ip(uapi.IFLA_INET6_TOKEN, step.token or "::")
     requests = []
-    for attribute, forgiven in ((mode, ()), (token, () if step.token is not None else (errno.EINVAL,))):
+    for attribute, forgiven in ((mode, ()), (token, (errno.EINVAL,))):
         request = _changed(index, nest(uapi.IFLA_AF_SPEC, nest(uapi.AF_INET6, attribute)))
         requests.append(Request(request.kind, 0, request.body, (*forgiven, errno.EAFNOSUPPORT)))
     return requests

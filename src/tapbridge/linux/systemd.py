@@ -91,9 +91,21 @@ def find_command(unit: str) -> tuple[str, ...]:
     return tuple(rest.partition(" ; ")[0].split())
 
 
-def start(unit: str) -> None:
+def stop_or_kill(unit: str) -> None:
+    """Stop a unit, and wait until it has ended; one that does not end is killed. Raises HostError."""
+    try:
+        stop([unit])
+    except HostError:  # its own limit is 90 s, and then it would end after all
+        _run(["systemctl", "kill", "--signal=KILL", unit])
+        stop([unit])
+
+
+def start(unit: str, limit_s: float = _LIMIT_S) -> None:
     """Start a unit, and wait until it says that it is up. Raises HostError."""
-    code, said = _run(["systemctl", "start", unit])
+    code, said = _run(["systemctl", "start", unit], limit_s)
+    if code != 0:  # for one thing systemd starts none six times within ten seconds
+        _run(["systemctl", "reset-failed", unit])
+        code, said = _run(["systemctl", "start", unit], limit_s)
     if code != 0:
         raise HostError(f"systemd does not start {unit}: {said}", hint=f"see: systemctl status {unit}")
 
@@ -105,8 +117,8 @@ def reload() -> None:
         raise HostError(f"systemd does not read its units anew: {said}", hint="see: journalctl -b _PID=1")
 
 
-def _run(words: Sequence[str]) -> tuple[int, str]:
-    done = _finished(words)
+def _run(words: Sequence[str], limit_s: float = _LIMIT_S) -> tuple[int, str]:
+    done = _finished(words, limit_s)
     return done.returncode, " ".join(done.stderr.split())[-300:] or f"{words[0]} ended with {done.returncode}"
 
 
@@ -114,14 +126,14 @@ def _ask(words: Sequence[str]) -> str:
     return _finished(words).stdout
 
 
-def _finished(words: Sequence[str]) -> CompletedProcess[str]:
+def _finished(words: Sequence[str], limit_s: float = _LIMIT_S) -> CompletedProcess[str]:
     import subprocess
 
     try:
         return subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_LIMIT_S, check=False
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit_s, check=False
         )
     except subprocess.TimeoutExpired:
-        raise HostError(f"{words[0]} does not answer within {_LIMIT_S:g} s", hint="is systemd alive?") from None
+        raise HostError(f"{words[0]} does not answer within {limit_s:g} s", hint="is systemd alive?") from None
     except OSError as error:
         raise HostError(f"{words[0]} cannot be started: {error.strerror}", errno=error.errno or 0) from None

@@ -283,7 +283,7 @@ class File:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """A process that configures a link: a DHCP client or a manager. Its PID and its start (field 22 of /proc/PID/stat)
-    are not compared."""
+    are not compared. `profile` is the UUID of the connection by which NetworkManager holds the link."""
 
     link: IfName | None
     program: str
@@ -294,6 +294,7 @@ class Client:
     cwd: str = "/"
     cgroup: str = ""
     files: tuple[LeaseFile, ...] = ()
+    profile: str = ""
 
     @property
     def serves_many(self) -> bool:

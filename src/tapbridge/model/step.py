@@ -9,10 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tapbridge.model.owner_step import AwaitClient as AwaitClient
+from tapbridge.model.owner_step import PauseClient as PauseClient
+from tapbridge.model.owner_step import ReloadClient as ReloadClient
+from tapbridge.model.owner_step import ResumeClient as ResumeClient
+from tapbridge.model.owner_step import StartClient as StartClient
+from tapbridge.model.owner_step import StartUnit as StartUnit
+from tapbridge.model.owner_step import StopClient as StopClient
+from tapbridge.model.owner_step import StopUnit as StopUnit
+from tapbridge.model.owner_step import WriteFile as WriteFile
+from tapbridge.model.owner_step import WriteLinkFile as WriteLinkFile
 from tapbridge.model.state import (
     Address,
     Bridge,
-    Client,
     LinkDns,
     Neighbour,
     Port,
@@ -259,70 +268,6 @@ class Unshield:
     link: IfName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopClient:
-    """End a client's process without letting it deconfigure: SIGKILL by pidfd, and wait for its death."""
-
-    client: Client
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartClient:
-    """Start a client in the cgroup of its predecessor."""
-
-    client: Client
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PauseClient:
-    """Stop a client by SIGSTOP until ResumeClient, so that it does not act on what it sees half done."""
-
-    client: Client
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResumeClient:
-    """Let a client that was stopped go on; nothing to do where it is not stopped. Every way back begins with it."""
-
-    client: Client
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReloadClient:
-    """Let a manager read its files anew, by its own command."""
-
-    client: Client
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AwaitClient:
-    """Wait until a manager has its link in hand by its file, or (`left`) has let go of it; `limit_s` seconds at most.
-
-    It must have a lease for one of the IPv4 addresses `leased`. For the `addresses` and `routes` no more than the time
-    is given: some may be somebody else's, or not be told to it this time.
-    """
-
-    client: Client
-    left: bool = False
-    leased: tuple[str, ...] = ()
-    addresses: tuple[Address, ...] = ()
-    routes: tuple[Route, ...] = ()
-    limit_s: float = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WriteFile:
-    """Put a file in place by fsync and rename; None takes it away.
-
-    A file that exists keeps its mode and owner; one that is new gets `mode` and, where it is told, `owner` (uid, gid).
-    """
-
-    path: str
-    content: str | None
-    mode: int = 0o644
-    owner: tuple[int, int] | None = None
-
-
 Step = (
     AddLink
     | DeleteLink
@@ -357,7 +302,10 @@ Step = (
     | ResumeClient
     | ReloadClient
     | AwaitClient
+    | StopUnit
+    | StartUnit
     | WriteFile
+    | WriteLinkFile
 )
 
 KERNEL_STEPS = (

@@ -7,13 +7,21 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tapbridge.core.adopt import HandOver
-from tapbridge.model.errors import Refused
+from tapbridge.model.errors import HostError, Refused
 from tapbridge.model.state import Client, State
 from tapbridge.model.values import IfName
 from tapbridge.model.verdict import Finding, Severity
 
 Read = Callable[[str], str | None]
 """The text of a file, None where there is none. Raises HostError for what cannot be read."""
+
+Ask = Callable[..., str]
+"""What a program that is called with these words says. Raises HostError where it fails."""
+
+
+def nobody(*words: str) -> str:
+    """The Ask that calls no program."""
+    raise HostError(f"{words[0]} is not asked")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +43,8 @@ class Move:
     source: IfName
     target: IfName
     read: Read = field(repr=False)
+    ask: Ask = field(repr=False, default=nobody)
+    force: bool = False
 
     @property
     def back(self) -> bool:

@@ -15,7 +15,7 @@ from tapbridge.owners.ifupdown import find_stale
 from tapbridge.owners.netplan import NETPLAN
 from tapbridge.owners.networkd import NETWORKD, forget
 from tapbridge.owners.networkmanager import NETWORKMANAGER
-from tapbridge.owners.owner import Kind, Move, Owner, Read, left_alone
+from tapbridge.owners.owner import Ask, Kind, Move, Owner, Read, left_alone, nobody
 from tapbridge.owners.strangers import CONNMAN, NETIFD, WICKED
 from tapbridge.owners.udhcpc import UDHCPC
 
@@ -39,16 +39,23 @@ def find_owner(state: State, link: IfName) -> Owner | None:
 
 
 def hand_over(
-    owner: Owner | None, state: State, source: IfName, target: IfName, *, read: Read, force: bool = False
+    owner: Owner | None,
+    state: State,
+    source: IfName,
+    target: IfName,
+    *,
+    read: Read,
+    ask: Ask = nobody,
+    force: bool = False,
 ) -> HandOver:
     """What must be done before and after a link's addresses and routes move from `source` to `target`.
 
     The links are named as they will be called after the move, as seen by the owner: up, NIC and bridge; down, bridge
     and NIC; where the target takes over the name of the source, that name twice. `read` gives the text of a file, None
-    where there is none. Raises Refused for an owner that cannot be handed over; with `force`, and on the way back, from
-    which nobody is kept, it is left as it is, and a finding says what that means.
+    where there is none, `ask` what a program says. Raises Refused for an owner that cannot be handed over; with
+    `force`, and on the way back, from which nobody is kept, it is left as it is, and a finding says what that means.
     """
-    move = Move(state=state, source=source, target=target, read=read)
+    move = Move(state=state, source=source, target=target, read=read, ask=ask, force=force)
     stale = tuple(find_stale(move))
     if owner is None:
         return HandOver(after=forget(move), risks=stale)

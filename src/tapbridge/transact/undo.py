@@ -1,21 +1,22 @@
 """The way back of a change, whoever takes it: the command itself, a guard, `rollback`, `recover`.
 
-First the kernel's part, by netlink alone: when it is done the host is reachable as before, and it alone answers for a
-deadline. Then the owner's: files, DNS, clients; it may take seconds and may fail. Errors are collected, not obeyed.
+A manager that the change has to do with is stopped first of all, in limited time. Then comes the kernel's part, by
+netlink alone: when it is done the host is reachable as before, and it alone answers for a deadline. Then the owner's:
+files, DNS, clients; it may take seconds and may fail. Errors are collected, not obeyed.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from tapbridge.core.compare import differences, kernel_part
 from tapbridge.core.merge import merge
-from tapbridge.core.restore import restore, restore_owner
-from tapbridge.model.errors import HostError
-from tapbridge.model.journal import Began, Ended, Undoing
+from tapbridge.core.restore import restore, restore_owner, stopped_units
+from tapbridge.model.errors import HostError, Stuck
+from tapbridge.model.journal import Acting, Began, Ended, Undoing, load
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import File, Scope
 from tapbridge.model.step import PauseClient, ResumeClient, Step, WriteFile
@@ -67,6 +68,7 @@ def take_back(began: Began, host: Host, journal: Journal, reason: str) -> Undone
 
 def _one_round(began: Began, host: Host, journal: Journal, reason: str) -> Undone:
     errors: list[str] = []
+    _perform_each([(unit,) for unit in _stopped(began, journal)], host, errors)
     try:
         _resume(began, host)
         now = host.observe(Scope.KERNEL)
@@ -109,8 +111,24 @@ def _as_written(file: File, steps: Sequence[Step]) -> File:
     return replace(file, content=written[-1]) if written else file
 
 
+def _stopped(began: Began, journal: Journal) -> tuple[Step, ...]:
+    """The managers that the change has stopped or was about to: running again, they would meddle with the way back."""
+    units = stopped_units(began.steps)
+    if not units:
+        return ()
+    try:
+        acts = [record.step for text in journal.read()[1][1:] if isinstance(record := load(text), Acting)]
+    except (OSError, Stuck, ValueError):
+        return units
+    return tuple(unit for unit in units if unit in acts)
+
+
 def _perform(plan: Plan, host: Host, errors: list[str]) -> None:
-    for steps in batches(plan.stages):
+    _perform_each(batches(plan.stages), host, errors)
+
+
+def _perform_each(acts: Iterable[Sequence[Step]], host: Host, errors: list[str]) -> None:
+    for steps in acts:
         try:
             host.perform(steps)
         except HostError as error:

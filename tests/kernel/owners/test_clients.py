@@ -233,7 +233,10 @@ def test_networkmanager_likewise(lan: Any, start: Start) -> None:
     (devices / str(index)).write_text("[device]\nmanaged=true\nconnection-uuid=1b2c\n")
     (client,) = observe_clients(["eth0"])
     assert (client.program, client.link) == ("NetworkManager", "eth0")
-    assert [file.path for file in client.files] == [str(profile)]
+    assert ([file.path for file in client.files], client.profile) == ([str(profile)], "1b2c")
+    profile.write_text("[connection]\nuuid=1b2c3d\n#uuid=1b2c\n")
+    (client,) = observe_clients(["eth0"])
+    assert (client.files, client.profile) == ((), "1b2c")
     (devices / str(index)).write_text("[device]\nmanaged=false\n")
     assert _programs() == []
     for path in (devices / str(index), profile):

@@ -13,8 +13,10 @@ from tapbridge.model.step import (
     RenameLink,
     SetSysctl,
     StartClient,
+    StartUnit,
     Step,
     StopClient,
+    StopUnit,
     WriteFile,
 )
 from tapbridge.model.values import IfName
@@ -78,3 +80,28 @@ def test_ipv6_is_allowed_before_its_addresses_are_put_back() -> None:
     steps = restore(before, now, ("eth0",)).steps
     assert steps[0] == SetSysctl(sysctl=switch)
     assert isinstance(steps[1], PutAddress)
+
+
+MANAGER = Client(link=NIC.name, program="NetworkManager", pid=7, argv=("NetworkManager",), profile="before")
+ELSEWHERE = replace(MANAGER, link=IfName("eth1"), profile="other")
+STOP = StopUnit(unit="NetworkManager.service", clients=(MANAGER,))
+START = StartUnit(unit="NetworkManager.service", clients=(MANAGER,))
+KEYFILE = File(path="/run/x.nmconnection"), File(path="/run/x.nmconnection", content="ours")
+
+
+def managed_again(*clients: Client) -> tuple[Step, ...]:
+    """What the way back does for a manager that a change stops, from these clients."""
+    before, now = State(links=(NIC,), clients=(MANAGER, ELSEWHERE)), State(links=(NIC,), clients=clients)
+    return restore_owner(before, now, ("eth0", "br0"), (KEYFILE,), (STOP,)).steps
+
+
+def test_a_manager_that_holds_the_bridge_is_stopped_for_its_files_and_started() -> None:
+    bridge, port = replace(MANAGER, link=IfName("br0"), profile="ours"), replace(MANAGER, profile="port")
+    file = WriteFile(path="/run/x.nmconnection", content=None, owner=(0, 0))
+    assert managed_again(bridge, port, ELSEWHERE) == (STOP, file, START)
+    assert managed_again(port, ELSEWHERE) == (STOP, file, START)
+    assert managed_again() == (file, START)
+
+
+def test_a_manager_that_the_change_had_not_come_to_is_left_alone() -> None:
+    assert not any(isinstance(step, StopUnit | StartUnit) for step in managed_again(MANAGER, ELSEWHERE))

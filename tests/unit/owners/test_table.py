@@ -79,7 +79,7 @@ def test_an_owner_is_named_with_its_proof(clients: tuple[Client, ...], name: str
     assert (owner.name, owner.proof) == (name, proof)
 
 
-UNBUILT = ["systemd-networkd", "NetworkManager", "connman", "wicked", "netifd"]
+UNBUILT = ["systemd-networkd", "connman", "wicked", "netifd"]
 
 
 @pytest.mark.parametrize("program", UNBUILT)
