@@ -24,32 +24,53 @@ _LOOK_S: Final = 0.01
 _FOLDERS: Final = tuple(f"{root}/systemd/network" for root in ("/etc", "/run", "/usr/local/lib", "/usr/lib"))
 _LINKS: Final = "/run/systemd/netif/links"
 _LEASES: Final = "/run/systemd/netif/leases"
-_RELOAD: Final = {"systemd-networkd": ("networkctl", "reload")}
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_FAILED: Final = "failed"
 
 
 def read_anew(client: Client) -> None:
-    """Let a manager read its files anew; it answers when it has, and acts on them afterwards. Raises HostError."""
+    """Let networkd read its files anew; it answers when it has, and acts on them afterwards. Raises HostError.
+
+    A link that it has given up (version 252 does so where an address goes while it begins with DHCPv6) it begins anew
+    only when it is told to.
+    """
+    _networkctl("reload")
+    if client.link is not None and _setup(client.link) == _FAILED:
+        _networkctl("reconfigure", client.link)
+
+
+def _networkctl(*words: str) -> None:
     import subprocess
 
-    words = _RELOAD[client.program]
-    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    line = ("networkctl", *words)
     try:
         done = subprocess.run(
-            words,
+            line,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=_LIMIT_S,
             check=False,
-            env={"PATH": path},
+            env={"PATH": _PATH},
         )
     except subprocess.TimeoutExpired:
-        raise HostError(f"{client.program} does not answer within {_LIMIT_S} s") from None
+        raise HostError(f"systemd-networkd does not answer within {_LIMIT_S} s") from None
     except OSError as error:
-        raise HostError(f"{words[0]} cannot be started: {error.strerror}", errno=error.errno or 0) from None
+        raise HostError(f"networkctl cannot be started: {error.strerror}", errno=error.errno or 0) from None
     if done.returncode != 0:
-        said = " ".join(done.stderr.split())[-300:] or f"{words[0]} ended with {done.returncode}"
-        raise HostError(f"{client.program} does not read its files anew: {said}", hint=f"try: {' '.join(words)}")
+        said = " ".join(done.stderr.split())[-300:] or f"networkctl ended with {done.returncode}"
+        raise HostError(f"systemd-networkd does not do what it is asked: {said}", hint=f"try: {' '.join(line)}")
+
+
+def _setup(link: str) -> str:
+    """What networkd says of a link; "" where there is none."""
+    import socket
+
+    try:
+        index = socket.if_nametoindex(link)
+    except OSError:
+        return ""
+    return read_words(f"{_LINKS}/{index}").get("ADMIN_STATE", "unmanaged")
 
 
 def await_networkd(channel: Channel, step: AwaitClient) -> None:
@@ -96,7 +117,7 @@ def _missing(step: AwaitClient) -> str:
     told = read_words(f"{_LINKS}/{index}")
     setup = told.get("ADMIN_STATE", "unmanaged")
     if step.left:
-        return "" if setup in ("unmanaged", "linger") else f"{client.link} is {setup} still"
+        return "" if setup in ("unmanaged", "linger", _FAILED) else f"{client.link} is {setup} still"
     if setup not in ("configuring", "configured"):
         return f"{client.link} is {setup}"
     if client.files and told.get("NETWORK_FILE") != client.files[0].path:

@@ -216,6 +216,8 @@ def test_what_networkd_says_of_a_link_is_waited_for(lan: Any) -> None:
         assert time.monotonic() - begin < 60
         with pytest.raises(HostError, match="is configuring still"):
             host.perform([AwaitClient(client=client, left=True, limit_s=0.05)])
+        state.write_text("ADMIN_STATE=failed\n")
+        host.perform([AwaitClient(client=client, left=True, limit_s=0.05)])
     run("ip", "address", "del", "192.0.2.5/24", "dev", "eth0")
     shutil.rmtree("/run/systemd")
 
