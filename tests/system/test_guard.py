@@ -103,7 +103,7 @@ def test_a_logout_that_kills_everything_does_not_keep_the_change(host: Container
 
 @pytest.mark.parametrize("lost", ["pkill -KILL -x tapbridge-guard", "systemctl stop 'tapbridge-undo-*.timer'"])
 def test_either_guard_alone_is_enough(host: Container, lost: str) -> None:
-    """Again and again on one host; the figures of 200 runs are in docs/reliability.md."""
+    """Again and again on one host; the figures of 200 runs are in docs/bench.md."""
     late = []
     for _ in range(RUNS):
         host.run("tapbridge", "up", "--yes", "--quiet", "--confirm", str(SHORT_S), "--no-wait")
