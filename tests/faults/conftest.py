@@ -48,8 +48,8 @@ def tallies(record_property: Callable[[str, object], None]) -> Iterator[list[Tal
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how much was tried; write the page after a whole run."""
-    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
-    found = [Tally(**told) for report in reports for name, told in report.user_properties if name == "tally"]
+    ends = [report for report in terminalreporter.stats.get("", []) if getattr(report, "when", "") == "teardown"]
+    found = [Tally(**told) for report in ends for name, told in report.user_properties if name == "tally"]
     if not found:
         return
     points, wrong = sum(tally.tried for tally in found), sum(len(tally.complaints) for tally in found)
