@@ -60,7 +60,10 @@ def observe_clients(names: Collection[str]) -> tuple[Client, ...]:
         argv = _argv(pid, program)
         if not argv or (program == "udhcpc" and not _is_udhcpc(argv)):
             continue
-        for client in _clients_of(pid, program, argv, names):
+        clients = list(_clients_of(pid, program, argv, names))
+        if _PROGRAMS.get(processes.command_name(pid)) != program:
+            continue  # a child that has become its script since its name was read
+        for client in clients:
             found.setdefault((client.program, client.link, client.argv), client)
     return tuple(sorted(found.values(), key=lambda x: (x.program, x.link or "", x.argv)))
 
