@@ -206,7 +206,8 @@ def _sleeps(pid: int) -> bool:
 
 def _count(log: Path, call: Call) -> int:
     """The calls of its kind that the watched process made; a call that was cut off has a line as well."""
-    return sum(1 for line in log.read_text(errors="replace").splitlines() if f"{call.kind}(" in line)
+    seen = sum(1 for line in log.read_text(errors="replace").splitlines() if f"{call.kind}(" in line)
+    return seen - (call.kind == "execve")
 
 
 def _read(text: str) -> list[Call]:
@@ -225,8 +226,9 @@ def _read(text: str) -> list[Call]:
             found.append(Call(kind=kind, number=counts[path[1]], role="changes", text=rest, path=path[1]))
             continue
         counts[kind] += 1
-        if not (kind.startswith("exec") and counts[kind] == 1):
-            found.append(Call(kind=kind, number=counts[kind], role=_role(kind, rest), text=rest))
+        number = counts[kind] - (kind == "execve")  # the first is strace's own, which no fault hits
+        if number:
+            found.append(Call(kind=kind, number=number, role=_role(kind, rest), text=rest))
     return [call for call in found if not (call.kind == "ioctl" and call.role == "asks")]
 
 
