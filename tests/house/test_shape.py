@@ -153,7 +153,14 @@ def test_a_test_that_only_calls_asserts_nothing() -> None:
 
 
 def test_no_file_names_a_registry_or_somebody_s_machine() -> None:
-    hosts = ("pypi" + ".org", "python" + "hosted.org", "npm" + "js.org", "crates" + ".io", "proxy.gol" + "ang.org")
+    hosts = (
+        "pypi" + ".org",
+        "python" + "hosted.org",
+        "npm" + "js.org",
+        "crates" + ".io",
+        "proxy.gol" + "ang.org",
+        "debian" + ".org",
+    )
     machines = ("/wo" + "rk/", "/opt/" + "wheels", "/opt/" + "pypi", "/root/." + "pyenv", "/home/" + "runner")
     naming = [
         f"{place(path)}: {text}"

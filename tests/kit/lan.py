@@ -18,20 +18,24 @@ route add default via 192.0.2.1
 -6 route add default via 2001:db8::1
 """
 
-RICH = """
+ADDRESSES = """
 link set eth0 mtu 1400
 link property add dev eth0 altname enp9s0
 link set dev eth0 alias LAN
 addr add 192.0.2.3/24 dev eth0
 addr add 192.0.2.4/24 dev eth0 label eth0:web
 addr add 198.51.100.9/25 dev eth0 metric 77
-addr add 203.0.113.5/24 dev eth0 noprefixroute valid_lft 3600 preferred_lft 1800
+addr add 203.0.113.5/24 dev eth0 noprefixroute valid_lft 7200 preferred_lft 3600
 route add 203.0.113.0/24 dev eth0 src 203.0.113.5 metric 50 proto dhcp
 addr add 10.7.7.7 peer 10.7.7.8/32 dev eth0
 addr add 10.9.9.9/32 dev eth0 scope link
 -6 addr add 2001:db8::99/64 dev eth0 nodad valid_lft 7200 preferred_lft 3600
 -6 addr add 2001:db8:1::1/64 dev eth0 nodad noprefixroute
 -6 addr add 2001:db8:2::1/128 dev eth0 nodad
+"""
+"""Addresses of every kind, with what else a link can be told."""
+
+POLICY = """
 route add 100.64.0.0/10 via 192.0.2.1 mtu 1300 advmss 1260 initcwnd 20 src 192.0.2.3
 route add 100.64.0.0/10 via 192.0.2.9 metric 500 mtu lock 1290
 route add default via 192.0.2.1 table 100
@@ -50,6 +54,9 @@ neigh add 192.0.2.77 lladdr 02:00:00:00:00:77 dev eth0 nud permanent
 -6 neigh add 2001:db8::77 lladdr 02:00:00:00:00:77 dev eth0 nud permanent
 neigh add proxy 192.0.2.88 dev eth0
 """
+"""Routes, rules and neighbours of every kind, for a NIC with 192.0.2.3."""
+
+RICH = ADDRESSES + POLICY
 """Everything that a NIC can carry and `ip` can say, on top of PLAIN."""
 
 SWITCHES = {"ipv4/conf/eth0/rp_filter": 1, "ipv4/conf/eth0/arp_ignore": 1, "ipv4/conf/eth0/proxy_arp": 1}

@@ -87,13 +87,6 @@ def run(args: Namespace, world: World) -> Result:
     return Result(document=_document("done", acts, root), text=text, findings=_to_do(inits[0], root) if install else ())
 
 
-def is_installed(root: Path) -> bool:
-    """Whether the next boot will run `recover --boot`."""
-    init = find_init(root)
-    wanted = _install(init, root, sys.executable, False) if init is not None else [_Act(None, None)]
-    return all(before is not None and before.text is not None for before, _ in wanted)
-
-
 def _init(root: Path) -> Init:
     init = find_init(root)
     if init is None:

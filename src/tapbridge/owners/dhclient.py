@@ -22,7 +22,7 @@ from tapbridge.model.values import IfName
 from tapbridge.model.verdict import Finding
 from tapbridge.owners.dhclient_files import carry_leases, leased_addresses, names_link, rename_links
 from tapbridge.owners.networkmanager import works_for_networkmanager
-from tapbridge.owners.owner import Move, Owner, clients_of, refusal, renamed, tell, warn
+from tapbridge.owners.owner import Move, Owner, clients_of, find_among, refusal, renamed, warn
 
 _CONFIGURATIONS: Final = ("/etc/dhcp/dhclient.conf", "/etc/dhclient.conf")
 _PIDS: Final = {4: "/run/dhclient.pid", 6: "/run/dhclient6.pid"}
@@ -39,11 +39,7 @@ class Dhclient:
     def find(self, state: State, link: IfName) -> Owner | None:
         """The owner, by its process; a dhclient of NetworkManager's is not one of its own."""
         clients = tuple(c for c in clients_of(state, link, self.name) if not works_for_networkmanager(c))
-        if not clients:
-            return None
-        return Owner(
-            name=self.name, link=link, clients=clients, proof=tell(clients, link, "holds the lease of"), kind=self
-        )
+        return find_among(clients, link, self, self.name, "holds the lease of")
 
     def hand_over(self, owner: Owner, move: Move) -> HandOver:
         """Stop before the move; after it the lease file, and a start on the target. Raises Refused."""

@@ -24,7 +24,7 @@ from tapbridge.model.step import StartClient, Step, StopClient, WriteFile
 from tapbridge.model.values import IfName
 from tapbridge.model.verdict import Finding
 from tapbridge.owners.dhcpcd_files import carry_configuration, manage, origin_of, with_origin
-from tapbridge.owners.owner import Move, Owner, clients_of, refusal, renamed, tell, warn
+from tapbridge.owners.owner import Move, Owner, clients_of, find_among, refusal, renamed, warn
 
 _ELSEWHERE: Final = "/proc/"
 _SERVICE: Final = "/dhcpcd@"
@@ -40,11 +40,7 @@ class Dhcpcd:
     def find(self, state: State, link: IfName) -> Owner | None:
         """The owner, by its process."""
         clients = clients_of(state, link, self.name)
-        if not clients:
-            return None
-        return Owner(
-            name=self.name, link=link, clients=clients, proof=tell(clients, link, "holds the lease of"), kind=self
-        )
+        return find_among(clients, link, self, self.name, "holds the lease of")
 
     def hand_over(self, owner: Owner, move: Move) -> HandOver:
         """Stop before the move; after it the lease file, and a start on the target. Raises Refused."""

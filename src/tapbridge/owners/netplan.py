@@ -7,7 +7,7 @@ from typing import Final
 
 from tapbridge.model.state import State
 from tapbridge.model.values import IfName
-from tapbridge.owners.owner import Owner, Unbuilt, clients_of, tell
+from tapbridge.owners.owner import Owner, Unbuilt, clients_of, find_among
 
 _MARK: Final = "netplan-"  # /run/systemd/network/10-netplan-eth0.network, …/netplan-eth0.nmconnection
 
@@ -23,10 +23,8 @@ class Netplan(Unbuilt):
             for client in clients_of(state, link, *self.programs)
             if any(_MARK in file.path.rpartition("/")[2] for file in client.files)
         )
-        if not clients:
-            return None
-        name = f"{self.name} ({clients[0].program})"
-        return Owner(name=name, link=link, clients=clients, proof=tell(clients, link, self.does), kind=self)
+        name = f"{self.name} ({clients[0].program})" if clients else self.name
+        return find_among(clients, link, self, name, self.does)
 
 
 NETPLAN: Final = Netplan(

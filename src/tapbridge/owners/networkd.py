@@ -32,7 +32,7 @@ from tapbridge.model.step import (
 )
 from tapbridge.model.values import IfName
 from tapbridge.owners.networkd_files import bridge_file, find_obstacle, original_of, port_file, unmanaged_file
-from tapbridge.owners.owner import Move, Owner, clients_of, left_alone, refusal, tell
+from tapbridge.owners.owner import Move, Owner, clients_of, find_among, left_alone, refusal
 
 _PROGRAM: Final = "systemd-networkd"
 _FOLDER: Final = "/run/systemd/network"
@@ -53,9 +53,7 @@ class Networkd:
     def find(self, state: State, link: IfName) -> Owner | None:
         """The owner, by its state file under /run/systemd/netif/links, which says that the link is managed."""
         clients = clients_of(state, link, _PROGRAM)
-        if not clients:
-            return None
-        return Owner(name=self.name, link=link, clients=clients, proof=tell(clients, link, "manages"), kind=self)
+        return find_among(clients, link, self, self.name, "manages")
 
     def hand_over(self, owner: Owner, move: Move) -> HandOver:
         """Up: the bridge in hand, stop, move, go on, the NIC out of hand. Down: stop, move, go on. Raises Refused."""

@@ -37,7 +37,7 @@ from tapbridge.owners.networkmanager_files import (
     read_keyfile,
     write_keyfile,
 )
-from tapbridge.owners.owner import Move, Owner, clients_of, left_alone, refusal, tell, warn
+from tapbridge.owners.owner import Move, Owner, clients_of, find_among, left_alone, refusal, warn
 
 _NAME: Final = "NetworkManager"
 _VERSIONS: Final = ("1.42", "1.52")
@@ -62,9 +62,7 @@ class NetworkManager:
         """The owner, by its own state file or by its helper."""
         clients = clients_of(state, link, self.name)
         clients += tuple(c for c in clients_of(state, link, "dhclient") if works_for_networkmanager(c))
-        if not clients:
-            return None
-        return Owner(name=self.name, link=link, clients=clients, proof=tell(clients, link, "manages"), kind=self)
+        return find_among(clients, link, self, self.name, "manages")
 
     def hand_over(self, owner: Owner, move: Move) -> HandOver:
         """Stop it before the move; after it the files, and a start. Raises Refused."""

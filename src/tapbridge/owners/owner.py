@@ -80,10 +80,7 @@ class Unbuilt:
 
     def find(self, state: State, link: IfName) -> Owner | None:
         """The owner, by its process in our network namespace."""
-        clients = clients_of(state, link, *self.programs)
-        if not clients:
-            return None
-        return Owner(name=self.name, link=link, clients=clients, proof=tell(clients, link, self.does), kind=self)
+        return find_among(clients_of(state, link, *self.programs), link, self, self.name, self.does)
 
     def hand_over(self, owner: Owner, move: Move) -> HandOver:
         """Raises Refused."""
@@ -97,7 +94,14 @@ def clients_of(state: State, link: str, *programs: str) -> tuple[Client, ...]:
     return tuple(c for c in state.clients if c.program in programs and (c.link == link or (c.link is None and any_too)))
 
 
-def tell(clients: tuple[Client, ...], link: str, does: str) -> str:
+def find_among(clients: tuple[Client, ...], link: IfName, kind: Kind, name: str, does: str) -> Owner | None:
+    """The owner that these clients of a link are; None without any. `does` is the verb between process and link."""
+    if not clients:
+        return None
+    return Owner(name=name, link=link, clients=clients, proof=_tell(clients, link, does), kind=kind)
+
+
+def _tell(clients: tuple[Client, ...], link: str, does: str) -> str:
     """A proof: which process does what to the link, and which files say so."""
     one = clients[0]
     pids = ", ".join(dict.fromkeys(str(client.pid) for client in clients))

@@ -17,7 +17,7 @@ from tapbridge.core.udhcpc import read_invocation, with_values
 from tapbridge.model.state import State
 from tapbridge.model.step import StartClient, Step, StopClient, WriteFile
 from tapbridge.model.values import IfName
-from tapbridge.owners.owner import Move, Owner, clients_of, refusal, renamed, tell
+from tapbridge.owners.owner import Move, Owner, clients_of, find_among, refusal, renamed
 
 _BY_HAND: Final = "end the one that should not be there"
 
@@ -31,11 +31,7 @@ class Udhcpc:
     def find(self, state: State, link: IfName) -> Owner | None:
         """The owner, by its process."""
         clients = clients_of(state, link, self.name)
-        if not clients:
-            return None
-        return Owner(
-            name=self.name, link=link, clients=clients, proof=tell(clients, link, "holds the lease of"), kind=self
-        )
+        return find_among(clients, link, self, self.name, "holds the lease of")
 
     def hand_over(self, owner: Owner, move: Move) -> HandOver:
         """Stop before the move, start on the target after it. Raises Refused."""

@@ -42,6 +42,18 @@ def reading(found: Mapping[str, str]) -> Read:
     return found.get
 
 
+def handed_over(now: Client, source: IfName, target: IfName, disk: dict[str, str | None]) -> Client:
+    """The client after its hand-over from one link to the other; what is written goes to `disk`."""
+    state = host(now)
+    handed = hand_over(find_owner(state, source), state, source, target, read=disk.get)
+    for step in (*handed.before, *handed.after):
+        if isinstance(step, WriteFile):
+            disk[step.path] = step.content
+        elif isinstance(step, StartClient):
+            now = step.client
+    return now
+
+
 LEASED = Address(link=NIC, family=4, ip="192.0.2.50", prefix=24, valid_lft=300, preferred_lft=300, flags=0)
 
 
@@ -143,13 +155,7 @@ def test_there_and_back_is_the_same_client(argv: tuple[str, ...], configuration:
     original = dict(disk)
     now = before
     for source, target in ((NIC, BRIDGE), (BRIDGE, NIC)):
-        state = host(now)
-        handed = hand_over(find_owner(state, source), state, source, target, read=disk.get)
-        for step in (*handed.before, *handed.after):
-            if isinstance(step, WriteFile):
-                disk[step.path] = step.content
-            elif isinstance(step, StartClient):
-                now = step.client
+        now = handed_over(now, source, target, disk)
         lease = next(p for p, text in disk.items() if text and f'interface "{target}"' in text and "fixed" in text)
         now = replace(now, pid=9, files=(LeaseFile(path=lease, sha256=""),))
     assert (now.argv, now.environment, now.link) == (before.argv, before.environment, before.link)
@@ -202,13 +208,7 @@ def test_there_and_back_is_the_same_again(program: str, words: tuple[str, ...], 
     original = dict(disk)
     now = before
     for source, target in ((NIC, BRIDGE), (BRIDGE, NIC)):
-        state = host(now)
-        handed = hand_over(find_owner(state, source), state, source, target, read=disk.get)
-        for step in (*handed.before, *handed.after):
-            if isinstance(step, WriteFile):
-                disk[step.path] = step.content
-            elif isinstance(step, StartClient):
-                now = step.client
+        now = handed_over(now, source, target, disk)
         leases = tuple(replace(file, path=file.path.replace(NIC, target)) for file in before.files)
         now = replace(now, pid=9, files=leases)
     assert (now.argv, now.link) == (before.argv, before.link)
