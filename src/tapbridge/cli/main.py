@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from tapbridge import __version__
 
+TYPE_CHECKING = False  # as typing has it, whose import takes longer than answering --version
 if TYPE_CHECKING:
     from tapbridge.cli.result import Result
 
