@@ -15,6 +15,7 @@ from tapbridge.model.state import (
     PERMANENT,
     PROTO_DHCP,
     PROTO_KERNEL,
+    PROTO_RA,
     PROTO_STATIC,
     SCOPE_LINK,
     Address,
@@ -35,6 +36,7 @@ from tapbridge.model.step import (
     DeleteNeighbour,
     DeleteRoute,
     DeleteRule,
+    DropRouterRoutes,
     PutAddress,
     PutNeighbour,
     PutRoute,
@@ -376,6 +378,20 @@ def test_the_kernel_does_what_effect_foretells(pair: Pair, steps: list[Step]) ->
     for step in steps:
         pair.perform(step)
         pair.assert_same(step)
+
+
+def test_what_routers_have_advertised_goes_from_one_link_whether_it_was_known_or_not(pair: Pair) -> None:
+    told = [
+        AddRoute(route=route("::/0", via="fd00::9", protocol=PROTO_RA)),
+        AddRoute(route=route("fd08::/64", via="fd00::9", protocol=PROTO_RA, metric=1025)),
+        AddRoute(route=route("fd05::/64", link=OTHER, protocol=PROTO_RA)),
+    ]
+    pair.perform(*told)
+    pair.perform(DropRouterRoutes(link=NIC))
+    pair.assert_same("the routers' routes have gone")
+    left = {r.dst for r in pair.kernel.observe().routes if r.protocol == PROTO_RA}
+    assert left == {"fd05::/64"}
+    pair.perform(DropRouterRoutes(link=NIC), DropRouterRoutes(link=IfName("gone0")))
 
 
 @pytest.mark.parametrize("steps", CASES.values(), ids=CASES.keys())

@@ -54,6 +54,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     points, wrong = sum(tally.tried for tally in found), sum(len(tally.complaints) for tally in found)
     terminalreporter.write_line(f"faults: {points} points, {wrong} did not hold")
-    if WHOLE:
+    if WHOLE and not terminalreporter.config.option.keyword:
         commit = run("git", "-C", ROOT, "rev-parse", "--short=12", "HEAD", check=False).stdout.strip()
         (ROOT / "docs/reliability.md").write_text(page(found, commit or "unknown"))

@@ -28,10 +28,8 @@ RECOVER: Final = ("recover", "--wait", "10")
 """A guardian may be at work as well: who is second waits."""
 
 WINDOW_S: Final = 2
-FAILED: Final = 1
 REFUSED: Final = 3
 STUCK: Final = 4
-_TRIES: Final = 2
 _SETTLING_S: Final = 0.3
 _PATIENCE_S: Final = 5.0
 
@@ -284,10 +282,6 @@ class Ordeal:
 
     def _must(self, *words: str) -> None:
         done = self.stage.tapbridge(*words)
-        for _ in range(_TRIES):
-            if done.returncode != FAILED:
-                break
-            done = self.stage.tapbridge(*words)  # a router advertisement came in between, and it was taken back
         if done.returncode != 0:
             raise Spoilt(f"{words}: exit {done.returncode}: {done.stderr}")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tapbridge.core.routing import append_route, drop_link
+from tapbridge.core.routing import append_route, drop_link, same_route
 from tapbridge.model.state import (
     MANAGETEMPADDR,
     NODAD,
@@ -133,9 +133,14 @@ def _change(state: State, old: Address, new: Address) -> State:
     state = replace(state, addresses=tuple(changed if a is old else a for a in state.addresses))
     if old.family == 6:
         return _reconnect_v6(state, old, changed)
-    before, after = connected_route(old), connected_route(changed)
+    return state if metric == old.metric else _reconnect_v4(state, old, changed)
+
+
+def _reconnect_v4(state: State, old: Address, new: Address) -> State:
+    """fib_modify_prefix_metric()."""
+    before, after = connected_route(old), connected_route(new)
     if after is not None:
-        state = _connect(state, changed)
+        state = _connect(state, new)
     if before is not None and (after is None or before.slot != after.slot):
         state = _without(state, before)
     return state
@@ -183,10 +188,16 @@ def _put_instead(state: State, route: Route, other: Route | None = None) -> Stat
     return replace(state, routes=state.routes[:place] + put + state.routes[place + 1 :])
 
 
+def _unconnect_v4(state: State, gone: Address) -> State:
+    """fib_del_ifaddr(): whatever metric the route has by now."""
+    route = connected_route(gone)
+    return _without(state, replace(route, metric=0)) if route else state
+
+
 def _without(state: State, route: Route) -> State:
-    """Take a connected route away, whatever its lifetime or preferred source have become."""
+    """fib_magic(RTM_DELROUTE): the first that is the connected one of that address; no metric means any."""
     for other in state.routes:
-        if other.slot == route.slot and other.nexthops == route.nexthops and other.protocol == PROTO_KERNEL:
+        if route.metric in (0, other.metric) and same_route(other, replace(route, metric=other.metric)):
             return _put_instead(state, other)
     return state
 
@@ -197,17 +208,15 @@ def _after_delete_v4(state: State, gone: Address) -> State:
     if not gone.secondary and same:
         state = _promote(state, gone, same)
     elif not gone.secondary:
-        route = connected_route(gone)
-        state = _without(state, route) if route else state
+        state = _unconnect_v4(state, gone)
     left = state.addresses_of(gone.link, 4)
     if not left:  # fib_disable_ip(), arp_ifdown()
         state = drop_link(state, gone.link, family=4)
         neighbours = tuple(n for n in state.neighbours if (n.link, n.family) != (gone.link, 4))
         state = replace(state, neighbours=neighbours)
-    if not any(a.ip == gone.ip for a in state.addresses):
-        routes = tuple(r for r in state.routes if r.family == 6 or r.prefsrc != gone.ip or r.table != TABLE_MAIN)
-        state = replace(state, routes=routes)
-    return state
+    ended = {gone.ip, *(a.ip for a in same)} - {a.ip for a in state.addresses}  # fib_sync_down_addr()
+    routes = tuple(r for r in state.routes if r.family == 6 or r.prefsrc not in ended or r.table != TABLE_MAIN)
+    return replace(state, routes=routes)
 
 
 def _promote(state: State, gone: Address, same: list[Address]) -> State:
@@ -215,14 +224,12 @@ def _promote(state: State, gone: Address, same: list[Address]) -> State:
     on_link = state.sysctl(gone.link, "ipv4", "promote_secondaries") or state.sysctl(
         "all", "ipv4", "promote_secondaries"
     )
-    route = connected_route(gone)
     if not on_link:
         state = replace(state, addresses=tuple(a for a in state.addresses if a not in same))
-        return _without(state, route) if route else state
+        return _unconnect_v4(state, gone)
     first = replace(same[0], flags=same[0].flags & ~SECONDARY)
     state = replace(state, addresses=tuple(first if a is same[0] else a for a in state.addresses))
-    state = _without(state, route) if route else state
-    return _connect(state, first)
+    return _connect(_unconnect_v4(state, gone), first)
 
 
 def _after_delete_v6(state: State, gone: Address) -> State:

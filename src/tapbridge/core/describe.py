@@ -198,6 +198,12 @@ def _put_neighbour(step: steps.PutNeighbour) -> _Told:
     return f"tell {one.link} the neighbour {one.ip}", reason, words
 
 
+def _drop_router_routes(step: steps.DropRouterRoutes) -> _Told:
+    reason = "one that came since the plan was made would lead to where no router is"
+    words = ["ip", "-6", "route", "flush", "dev", step.link, "proto", "ra"]
+    return f"take what routers have advertised from {step.link}", reason, words
+
+
 def _delete_neighbour(step: steps.DeleteNeighbour) -> _Told:
     one = step.neighbour
     words = ["ip", f"-{one.family}", "neigh", "del", *(["proxy"] if one.flags & 8 else []), one.ip, "dev", one.link]
@@ -347,6 +353,7 @@ _WORDS: dict[type, Callable[[Any], _Told]] = {
     steps.PutNeighbour: _put_neighbour,
     steps.DeleteNeighbour: _delete_neighbour,
     steps.AddRule: _add_rule,
+    steps.DropRouterRoutes: _drop_router_routes,
     steps.DeleteRule: _delete_rule,
     steps.SetSysctl: _set_sysctl,
     steps.SetDns: _set_dns,

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from tapbridge.core.addressing import connected_route, delete_address, put_address
 from tapbridge.core.routing import append_route, delete_route, drop_link, put_route
 from tapbridge.model import step as steps
-from tapbridge.model.state import PERMANENT, Address, Link, Port, Rule, State, Sysctl
+from tapbridge.model.state import PERMANENT, PROTO_RA, Address, Link, Port, Rule, State, Sysctl
 from tapbridge.model.step import Step
 from tapbridge.model.values import IfName
 
@@ -244,6 +244,11 @@ def _add_rule(step: steps.AddRule, state: State) -> State:
     return state if step.rule in state.rules else replace(state, rules=(*state.rules, step.rule)).sorted()
 
 
+def _drop_router_routes(step: steps.DropRouterRoutes, state: State) -> State:
+    kept = (r for r in state.routes if r.family != 6 or r.protocol != PROTO_RA or not r.uses(step.link))
+    return replace(state, routes=tuple(kept))
+
+
 def _delete_rule(step: steps.DeleteRule, state: State) -> State:
     rules: list[Rule] = list(state.rules)
     if step.rule in rules:
@@ -322,6 +327,7 @@ _EFFECTS: dict[type, Callable[[Any, State], State]] = {
     steps.PutNeighbour: _put_neighbour,
     steps.DeleteNeighbour: _delete_neighbour,
     steps.AddRule: _add_rule,
+    steps.DropRouterRoutes: _drop_router_routes,
     steps.DeleteRule: _delete_rule,
     steps.SetSysctl: _set_sysctl,
     steps.SetDns: _set_dns,

@@ -8,11 +8,11 @@ from tapbridge.core.adopt import HandOver
 from tapbridge.core.draft import Draft
 from tapbridge.core.mark import Mark, find_marked_uplink, read_mark, read_tap_mark
 from tapbridge.core.refuse import find_link
-from tapbridge.core.transfer import LOOPBACK, Transfer, loosen_rp_filter
+from tapbridge.core.transfer import LOOPBACK, Transfer, deafen, loosen_rp_filter
 from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Release
 from tapbridge.model.plan import Plan, Reason
-from tapbridge.model.state import Link, State
+from tapbridge.model.state import Link, State, Sysctl
 from tapbridge.model.step import (
     DeleteLink,
     RenameLink,
@@ -83,6 +83,7 @@ def release(intent: Release, state: State, hand_over: HandOver | None = None) ->
         aside=hand_over.anew,
     )
     transfer.prepare()
+    heard = deafen(draft, bridge.name)
     draft.stage(Reason.OWNER)
     draft.do(*hand_over.before)
     draft.stage(Reason.SHIELD)
@@ -101,9 +102,7 @@ def release(intent: Release, state: State, hand_over: HandOver | None = None) ->
     else:
         transfer.settle()
     draft.do(SetAddressGeneration(link=nic_after, mode=bridge.addr_gen_mode, token=bridge.token))
-    own_filter_now = state.sysctl(bridge.name, "ipv4", "rp_filter")
-    if own_filter is not None and own_filter_now is not None:
-        draft.do(SetSysctl(sysctl=replace(own_filter, link=nic_after, value=own_filter_now)))
+    _carry_filter(draft, own_filter, bridge, nic_after)
     draft.stage(Reason.OWNER)
     draft.do(*hand_over.after)
     if hand_over.anew:
@@ -111,11 +110,18 @@ def release(intent: Release, state: State, hand_over: HandOver | None = None) ->
         transfer.settle()
     draft.stage(Reason.TIDY)
     draft.do(*(SetMaster(link=guest.name, master=None) for guest in guests))
-    _take_bridge_away(draft, bridge_after, mark)
+    _take_bridge_away(draft, bridge_after, mark, heard)
     left_alone = tuple(guest.name for guest in guests)
     aside = (LOOPBACK,) if hand_over.anew else ()
     touched = tuple(dict.fromkeys((uplink.name, nic_after, bridge.name, bridge_after, *left_alone, *aside)))
     return draft.plan("down", touched, _left_alone(guests) + hand_over.risks)
+
+
+def _carry_filter(draft: Draft, own: Sysctl | None, bridge: Link, nic: IfName) -> None:
+    """The filter that was loosened for the window becomes what the bridge has."""
+    now = draft.before.sysctl(bridge.name, "ipv4", "rp_filter")
+    if own is not None and now is not None:
+        draft.do(SetSysctl(sysctl=replace(own, link=nic, value=now)))
 
 
 def _carry_switches(draft: Draft, bridge: Link, uplink: Link) -> None:
@@ -169,7 +175,7 @@ def _is_keeper(port: Link) -> bool:
     return port.ours and port.kind == "veth"
 
 
-def _take_bridge_away(draft: Draft, bridge: IfName, mark: Mark) -> None:
+def _take_bridge_away(draft: Draft, bridge: IfName, mark: Mark, heard: Sysctl | None) -> None:
     for port in draft.state.ports(bridge):
         if _is_keeper(port):
             draft.do(DeleteLink(link=port.name))
@@ -177,6 +183,8 @@ def _take_bridge_away(draft: Draft, bridge: IfName, mark: Mark) -> None:
         draft.do(DeleteLink(link=bridge))
         return
     draft.do(SetAlias(link=bridge, alias=None), SetMac(link=bridge, mac=mark.kept))
+    if heard is not None:
+        draft.do(SetSysctl(sysctl=replace(heard, link=bridge)))
 
 
 def _left_alone(guests: tuple[Link, ...]) -> tuple[Finding, ...]:

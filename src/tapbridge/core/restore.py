@@ -44,6 +44,7 @@ from tapbridge.model.step import (
     DeleteNeighbour,
     DeleteRoute,
     DeleteRule,
+    DropRouterRoutes,
     PutAddress,
     PutNeighbour,
     PutRoute,
@@ -153,6 +154,7 @@ class _Restore:
                 self._draft.do(SetMaster(link=was.name, master=was.master))
         for was, _ in self._pairs:
             self._drop_addresses(was.name)
+        self._drop_router_routes()
         self._rules()
         self._draft.stage(Reason.SETTLE)
         for was, _ in self._pairs:
@@ -296,6 +298,19 @@ class _Restore:
         now = [n for n in self._draft.state.neighbours if n.link == name and n.configured]
         self._draft.do(*(PutNeighbour(neighbour=n) for n in was if n not in now))
         self._draft.do(*(DeleteNeighbour(neighbour=n) for n in now if n not in was))
+
+    def _drop_router_routes(self) -> None:
+        """A port, and a link that goes, leads to no router, whatever was heard there meanwhile."""
+        known = {link.index for link in self._before.links}
+        joining = [was.name for was, link in self._pairs if was.master is not None and was.master != link.master]
+        going = [x.name for x in self._draft.state.links if x.index not in known and x.kind == "bridge" and x.ours]
+        told = [was.name for was, _ in self._pairs if was.master is not None and self._is_told(was.name)]
+        for name in dict.fromkeys((*joining, *going, *told)):
+            if self._draft.state.sysctl(name, "ipv6", "accept_ra") is not None:
+                self._draft.do(DropRouterRoutes(link=name))
+
+    def _is_told(self, name: IfName) -> bool:
+        return any(r.family == 6 and r.protocol == PROTO_RA for r in self._draft.state.routes_of(name))
 
     def _delete_links(self) -> None:
         """What was made since, is ours, and is one of the touched: by name or by what it was renamed to."""

@@ -49,6 +49,7 @@ from tapbridge.model.step import (
     DeleteNeighbour,
     DeleteRoute,
     DeleteRule,
+    DropRouterRoutes,
     PutAddress,
     PutNeighbour,
     PutRoute,
@@ -136,6 +137,8 @@ class Transfer:
         of_source = self._draft.state.addresses_of(self._source_after)
         self._draft.do(*(DeleteAddress(address=a) for a in reversed(of_source)))
         self._draft.do(*(DeleteRoute(route=r) for r in self._draft.state.routes_of(self._source_after)))
+        if hears_routers(self._origin, self._source):
+            self._draft.do(DropRouterRoutes(link=self._source_after))
 
     def settle_link_local(self) -> None:
         """The link-local addresses as they are to stay: a manager that gets a link back begins by them."""
@@ -213,14 +216,17 @@ class Transfer:
         return rule if (iif, oif) == (rule.iif, rule.oif) else replace(rule, iif=iif, oif=oif)
 
 
+def hears_routers(state: State, link: IfName) -> bool:
+    """Whether the kernel makes routes by the router advertisements that it hears on a link."""
+    accept = state.sysctl(link, "ipv6", "accept_ra")
+    forwarding = state.sysctl(link, "ipv6", "forwarding")
+    return accept == 2 or (accept == 1 and not forwarding)
+
+
 def is_heard(state: State, link: IfName, route: Route) -> bool:
     """Whether this route is kept by the router advertisements that are heard on the link: by the kernel, or by
     systemd-networkd, since version 256 with a nexthop object."""
-    if route.protocol == PROTO_RA and route.nexthop_object:
-        return True
-    accept = state.sysctl(link, "ipv6", "accept_ra")
-    forwarding = state.sysctl(link, "ipv6", "forwarding")
-    return route.protocol == PROTO_RA and (accept == 2 or (accept == 1 and not forwarding))
+    return route.protocol == PROTO_RA and (bool(route.nexthop_object) or hears_routers(state, link))
 
 
 def copy_of_ra(route: Route) -> Route:
@@ -232,6 +238,18 @@ def copy_of_ra(route: Route) -> Route:
     """
     metric = route.metric if route.metric == RA_COPY_METRIC else route.metric + 1
     return replace(route, metric=metric, nexthop_object=0)
+
+
+def deafen(draft: Draft, link: IfName) -> Sysctl | None:
+    """Let a link that is to be left hear no more router advertisements; the value to put back, if any.
+
+    One that it heard, or that a Shield hands to it, would make a route through it that nobody takes away.
+    """
+    own = draft.state.sysctl(link, "ipv6", "accept_ra")
+    if own is None or not hears_routers(draft.state, link):
+        return None
+    draft.do(SetSysctl(sysctl=Sysctl(link=link, stack="ipv6", name="accept_ra", value=0)))
+    return Sysctl(link=link, stack="ipv6", name="accept_ra", value=own)
 
 
 def loosen_rp_filter(draft: Draft, link: IfName) -> Sysctl | None:

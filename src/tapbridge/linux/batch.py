@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from tapbridge.core.effect import effect
 from tapbridge.core.routing import same_route
 from tapbridge.linux.channel import Channel, Request
-from tapbridge.linux.decode_routes import decode_routes_to
+from tapbridge.linux.decode_routes import decode_routes, decode_routes_to
 from tapbridge.linux.encode import encode_step
-from tapbridge.linux.observe import find_link, observe_rules, read_table
+from tapbridge.linux.observe import find_link, observe_rules, read_router_routes, read_table
 from tapbridge.model import step as steps
 from tapbridge.model.errors import HostError
-from tapbridge.model.state import Route, Rule, State
+from tapbridge.model.state import PROTO_RA, Route, Rule, State
 from tapbridge.model.step import Step
 from tapbridge.model.values import Family, IfName
 
@@ -72,6 +72,14 @@ class _Present:
         links = {self.index_of(hop.link): hop.link for hop in route.nexthops if hop.link is not None}
         return State(routes=decode_routes_to(self._tables[table], route.dst, _Numbered(links)))
 
+    def acts_of(self, step: Step) -> Sequence[Step]:
+        """The step itself, or what it comes to on this host."""
+        if not isinstance(step, steps.DropRouterRoutes):
+            return (step,)
+        link = {self.index_of(step.link): step.link}
+        told = decode_routes(read_router_routes(self._channel, self.index_of(step.link)), _Numbered(link))
+        return [steps.DeleteRoute(route=r) for r in told if r.protocol == PROTO_RA and r.uses(step.link)]
+
 
 class _Numbered(dict[int, IfName]):
     def get(self, index: int, default: object = None) -> IfName:
@@ -91,7 +99,7 @@ def perform_batch(channel: Channel, batch: Sequence[Step]) -> None:
         try:
             if _has_nothing_to_do(present, step, batch[:place]):
                 continue
-            encoded = encode_step(step, present.index_of)
+            encoded = [request for act in present.acts_of(step) for request in encode_step(act, present.index_of)]
         except OSError as error:
             raise failed(step, error, place) from error
         present.follow(step)
@@ -108,6 +116,8 @@ def _has_nothing_to_do(present: _Present, step: Step, before: Sequence[Step]) ->
         case steps.RenameLink():
             return present.find(step.link) is None and present.find(step.to) is not None
         case steps.DeleteLink(link=link):
+            return present.find(link) is None
+        case steps.DropRouterRoutes(link=link):
             return present.find(link) is None
         case steps.DeleteAddress(address=address):
             return present.find(address.link) is None

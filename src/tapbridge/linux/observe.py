@@ -15,7 +15,7 @@ from tapbridge.linux.decode_links import decode_links, decode_sysctls
 from tapbridge.linux.decode_routes import ROUTE, decode_routes, decode_rules
 from tapbridge.linux.sysctls import read_sysctls
 from tapbridge.linux.wireless import find_wireless
-from tapbridge.model.state import Link, Rule, Scope, State
+from tapbridge.model.state import PROTO_RA, Link, Rule, Scope, State
 from tapbridge.model.values import Family
 
 _PROXIES: Final = NEIGHBOUR.pack(0, 0, 0, uapi.NTF_PROXY, 0)
@@ -102,6 +102,13 @@ def read_table(channel: Channel, family: Family, table: int) -> list[bytes]:
         return _of_family(channel, uapi.RTM_GETROUTE, family, bytes(11) + pack_u32(uapi.RTA_TABLE, table))
     except FileNotFoundError:  # no such table
         return []
+
+
+def read_router_routes(channel: Channel, index: int) -> list[bytes]:
+    """The IPv6 routes that routers have advertised on the link of that number, not yet decoded; an older kernel tells
+    others with them. Raises OSError and Malformed."""
+    wanted = bytes((0, 0, 0, 0, PROTO_RA)) + bytes(6) + pack_u32(uapi.RTA_OIF, index)
+    return _of_family(channel, uapi.RTM_GETROUTE, 6, wanted)
 
 
 def find_local_v6(channel: Channel, index: int) -> frozenset[str]:

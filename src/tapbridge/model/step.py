@@ -186,6 +186,14 @@ class DeleteRoute:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DropRouterRoutes:
+    """Take every route away that routers have advertised on a link, also those that nobody knew of when it was planned:
+    those that are there when the batch is put together."""
+
+    link: IfName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PutNeighbour:
     """Create or replace a neighbour entry."""
 
@@ -286,6 +294,7 @@ Step = (
     | PutRoute
     | AddRoute
     | DeleteRoute
+    | DropRouterRoutes
     | PutNeighbour
     | DeleteNeighbour
     | AddRule
@@ -324,6 +333,7 @@ KERNEL_STEPS = (
     PutRoute,
     AddRoute,
     DeleteRoute,
+    DropRouterRoutes,
     PutNeighbour,
     DeleteNeighbour,
     AddRule,
