@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -16,10 +17,11 @@ from kit.outside import outside_shut
 ROOT = Path(__file__).parent.parent
 PURE = (ROOT / "tests/unit", ROOT / "tests/property")
 INITIAL = {"net": "TAPBRIDGE_INITIAL_NETNS", "mnt": "TAPBRIDGE_INITIAL_MNTNS"}
+NEW = 0x40000000 | 0x00020000  # CLONE_NEWNET, CLONE_NEWNS
 BEFORE = pytest.StashKey[set[str]]()
 LEFT = pytest.StashKey[list[str]]()
+OF_WORKERS = pytest.StashKey[list[str]]()
 HOW = "run script/test, or: unshare --net --mount --propagation private .venv/bin/python -m pytest"
-COVERED = Path("/run/.tapbridge-tests")
 
 hypothesis.settings.register_profile("default", deadline=None)
 # One commit, one verdict: the examples of CI are the same in every run; a developer's are new ones.
@@ -31,6 +33,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     for kind, told in INITIAL.items():
         if os.readlink(f"/proc/self/ns/{kind}") in {_find_ns(1, kind), os.environ.get(told) or _outermost(kind)}:
             pytest.exit(f"refused: this is, or may be, the machine's own {kind} namespace\nhint: {HOW}", returncode=3)
+    if hasattr(session.config, "workerinput"):  # of pytest-xdist: what one leaves behind must not confuse another
+        _must_not_fail(ctypes.CDLL(None, use_errno=True).unshare(NEW), "a worker's own namespaces")
     _cover()
     session.config.stash[BEFORE] = _present()
 
@@ -39,9 +43,21 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A session that leaves something behind has failed, whatever its tests say."""
     before = session.config.stash.get(BEFORE, None)
-    left = session.config.stash[LEFT] = [] if before is None else sorted(_present() - before)
+    left = [] if before is None else sorted(_present() - before)
+    if (told := getattr(session.config, "workeroutput", None)) is not None:
+        told["left"] = left
+    if OF_WORKERS in session.config.stash:
+        left += session.config.stash[OF_WORKERS]
+    session.config.stash[LEFT] = left
     if left and session.exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """A worker of pytest-xdist has ended; one that crashed has told nothing, and its test has failed."""
+    left = getattr(node, "workeroutput", {}).get("left", [])
+    node.config.stash[OF_WORKERS] = [*node.config.stash.get(OF_WORKERS, []), *left]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -75,17 +91,17 @@ def _outermost(kind: str) -> str | None:
 
 
 def _cover() -> None:
-    """Once in a mount namespace: an empty /run, and a /sys that shows the session's links, not the machine's."""
-    here = os.readlink("/proc/self/ns/mnt")
-    if COVERED.is_file() and COVERED.read_text() == here:  # a worker of pytest-xdist
-        return
+    """An empty /run, and a /sys that shows the session's links, not the machine's."""
     libc = ctypes.CDLL(None, use_errno=True)
     for kind, where in ((b"tmpfs", b"/run"), (b"tmpfs", b"/run/netns"), (b"sysfs", b"/sys")):
         os.makedirs(where, exist_ok=True)  # `ip netns` wants a mount point of its own
-        if libc.mount(kind, where, kind, 0, None) != 0:
-            pytest.exit(f"refused: {where.decode()}: {os.strerror(ctypes.get_errno())}\nhint: {HOW}", returncode=3)
-    COVERED.write_text(here)
+        _must_not_fail(libc.mount(kind, where, kind, 0, None), where.decode())
     os.mkdir("/run/lock", 0o1777)
+
+
+def _must_not_fail(code: int, what: str) -> None:
+    if code != 0:
+        pytest.exit(f"refused: {what}: {os.strerror(ctypes.get_errno())}\nhint: {HOW}", returncode=3)
 
 
 @pytest.fixture(autouse=True)

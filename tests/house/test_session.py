@@ -30,12 +30,12 @@ PYTEST = (
 ENV = {"PYTHONPATH": str(ROOT / "tests")}
 
 
-def pytest_on(tmp_path: Path, body: str, *, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def pytest_on(tmp_path: Path, body: str, *more: str) -> subprocess.CompletedProcess[str]:
     """Run pytest, with our conftest, on one test with this body, in new namespaces."""
     test = tmp_path / "test_it.py"
     test.write_text(f"import os, pathlib\n\ndef test_it():\n    {body}\n    assert True\n")
     unshare = ("unshare", "--net", "--mount", "--propagation", "private")
-    return run(*unshare, *PYTEST, f"--rootdir={tmp_path}", test, check=False, env=ENV | (env or {}))
+    return run(*unshare, *PYTEST, f"--rootdir={tmp_path}", test, *more, check=False, env=ENV)
 
 
 def test_tests_run_in_namespaces_of_their_own(tmp_path: Path) -> None:
@@ -60,8 +60,11 @@ def test_tests_refuse_the_machine_s_own_namespaces(kind: str) -> None:
         ("os.system('mount -t tmpfs none /mnt')", "mount /mnt"),
     ],
 )
-def test_a_session_that_leaves_something_behind_has_failed(tmp_path: Path, body: str, left: str) -> None:
-    done = pytest_on(tmp_path, body)
+@pytest.mark.parametrize("more", [(), ("-n", "2")], ids=["alone", "workers"])
+def test_a_session_that_leaves_something_behind_has_failed(
+    tmp_path: Path, body: str, left: str, more: tuple[str, ...]
+) -> None:
+    done = pytest_on(tmp_path, body, *more)
     assert done.returncode == 1
     assert f"LEFT BEHIND: {left}" in done.stdout
 
