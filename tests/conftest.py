@@ -46,8 +46,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     left = [] if before is None else sorted(_present() - before)
     if (told := getattr(session.config, "workeroutput", None)) is not None:
         told["left"] = left
-    if OF_WORKERS in session.config.stash:
-        left += session.config.stash[OF_WORKERS]
+    of_workers: list[str] = session.config.stash.get(OF_WORKERS, [])
+    left += of_workers
     session.config.stash[LEFT] = left
     if left and session.exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
