@@ -6,12 +6,14 @@ as far as the scheduler lets it be. Six rounds; fifty with TAPBRIDGE_TEST_ALL.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,6 +25,8 @@ from kit.changes import PROGRAM, document, guardians, until
 from kit.lan import host_on_lan
 from kit.meddlers import Reading, answers, read_host
 from kit.netns import Netns
+from tapbridge.model.errors import Refused
+from tapbridge.transact.lock import writing
 
 ROUNDS = 50 if os.environ.get("TAPBRIDGE_TEST_ALL") else 6
 WORKERS = 8
@@ -154,6 +158,19 @@ def test_with_patience_both_do_it_one_after_the_other(lan: Netns, run_dir: Path)
     assert sorted(outcomes) == ["done"] + ["nothing"] * (WORKERS - 1)
     assert answers(lan)
     assert not list(run_dir.rglob("*"))
+
+
+def test_who_has_just_taken_the_lock_is_named(tmp_path: Path) -> None:
+    held = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    signing = threading.Timer(0.1, os.pwrite, (held, b"4711", 0))
+    signing.start()
+    try:
+        with pytest.raises(Refused, match=r"PID 4711"), writing(tmp_path):
+            raise AssertionError("the lock was held")
+    finally:
+        signing.join()
+        os.close(held)
 
 
 def test_who_is_refused_is_refused_within_a_second(lan: Netns, run_dir: Path, tmp_path: Path) -> None:
