@@ -22,6 +22,7 @@ DUMP_ATTEMPTS: Final = 5
 _HEADER: Final = struct.Struct("=IHHII")  # struct nlmsghdr: size, kind, flags, sequence, port
 _ERROR: Final = struct.Struct("=i16x")  # struct nlmsgerr: a negative errno, the header of the request
 _ERRNO: Final = struct.Struct("=i")
+_MAX_ERRNO: Final = 4095  # include/linux/err.h
 _TIMEVAL: Final = struct.Struct("@ll")
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _BUFFER_BYTES: Final = 4 << 20
@@ -62,6 +63,8 @@ def decode_refusal(flags: int, body: bytes) -> OSError | None:
         raise Malformed(f"an answer of {len(body)} bytes") from error
     if code == 0:
         return None
+    if not 0 < code <= _MAX_ERRNO:
+        raise Malformed(f"an answer with the error number {code}")
     return OSError(code, decode_name(words).strip().rstrip(".") if words else os.strerror(code))
 
 
