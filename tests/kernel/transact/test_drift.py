@@ -33,10 +33,10 @@ EVERY = {verb: 1 if ALL else 3 if verb.endswith("take-name") else 1 for verb in 
 LOST = {
     ("up", "adds a route by the NIC"): 6,
     ("take-name", "adds a route by the NIC"): 6,
-    ("down", "adds a route by the bridge"): 4,
-    ("down-take-name", "adds a route by the bridge"): 4,
-    ("down", "adds an address to the bridge"): 7,
-    ("down-take-name", "adds an address to the bridge"): 7,
+    ("down", "adds a route by the bridge"): 5,
+    ("down-take-name", "adds a route by the bridge"): 5,
+    ("down", "adds an address to the bridge"): 8,
+    ("down-take-name", "adds an address to the bridge"): 8,
 }
 """What is added in the very last moment goes with what it was added to, and nobody can see it: before this batch."""
 
