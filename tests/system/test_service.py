@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
 
 import pytest
 
 from kit.container import PACKAGES, Container
 
 UNIT = "tapbridge-recover.service"
+TAPS = "tapbridge-taps.service"
 LATER = ("systemd-networkd.service", "NetworkManager.service", "networking.service", "ifup@eth0.service")
 EMPTY = "rm -rf /var/lib/tapbridge"
 
@@ -77,6 +79,48 @@ def test_remove_leaves_nothing_behind(installed: Container) -> None:
     assert installed.show(UNIT, "LoadState") == {"LoadState": "not-found"}
     assert installed.run("find /etc -name '*tapbridge*'").stdout == ""
     assert installed.run("tapbridge", "-q", "service", "remove").stdout == ""
+
+
+@pytest.fixture
+def bridged(installed: Container) -> Iterator[Container]:
+    """The host, whose systemd-networkd makes br0 at every boot."""
+    folder = installed.path("/etc/systemd/network")
+    (folder / "10-br0.netdev").write_text("[NetDev]\nName=br0\nKind=bridge\n")
+    (folder / "10-br0.network").write_text("[Match]\nName=br0\n[Link]\nActivationPolicy=up\n")
+    installed.run("systemctl", "enable", "systemd-networkd")
+    installed.reboot()
+    yield installed
+    installed.run(f"rm -f /etc/systemd/network/10-br0.*; {EMPTY}")
+
+
+def places(host: Container) -> dict[str, str | None]:
+    """The taps and their bridges."""
+    return {
+        tap["name"]: tap["bridge"] for tap in json.loads(host.run("tapbridge", "tap", "list", "--json").stdout)["taps"]
+    }
+
+
+def test_persistent_taps_come_back_with_their_bridge(bridged: Container) -> None:
+    verified = bridged.run("systemd-analyze", "verify", f"/etc/systemd/system/{TAPS}")
+    assert verified.stdout + verified.stderr == ""
+    bridged.wait_for("ip link show br0")
+    bridged.run("tapbridge", "tap", "add", "web0", "--bridge", "br0", "--owner", "nobody", "--persist")
+    bridged.run("tapbridge", "tap", "add", "passing0", "--bridge", "br0")
+    bridged.reboot()
+    bridged.wait_for("tapbridge tap list | grep -q 'web0.*br0'")
+    assert places(bridged) == {"web0": "br0"}
+    assert bridged.show(TAPS, "Result") == {"Result": "success"}
+
+
+def test_a_bridge_that_comes_later_gets_its_taps(bridged: Container) -> None:
+    bridged.wait_for("ip link show br0")
+    bridged.run("tapbridge", "tap", "add", "web0", "--bridge", "br0", "--persist")
+    bridged.path("/etc/systemd/network/10-br0.netdev").unlink()
+    bridged.reboot()
+    bridged.wait_for("ip link show web0")
+    assert places(bridged) == {"web0": None}
+    bridged.run("ip link add br0 type bridge")
+    bridged.wait_for("tapbridge tap list | grep -q 'web0.*br0'")
 
 
 def refused(host: Container, *words: str) -> tuple[int, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tapbridge.cli.result import Result
-from tapbridge.core.service import BROKER, BROKER_UNITS, NAME, Init, Piece, broker_pieces, is_as_made, pieces
+from tapbridge.core.service import BROKER, BROKER_UNITS, Init, Piece, broker_pieces, is_as_made, pieces
 from tapbridge.linux.boot_service import (
     find_init,
     find_piece,
@@ -151,7 +151,7 @@ def _refuse_changed(acts: list[_Act], root: Path) -> None:
     for before, after in acts:
         if before is None or (before.text is not None and is_as_made(before.text)):
             continue
-        if after is None and before.target is not None and (NAME in before.target or BROKER in before.target):
+        if after is None and before.target is not None and "tapbridge-" in before.target:
             continue
         what = "was changed by hand, or is not ours" if before.target is None else f"is a link to {before.target}"
         raise Refused(

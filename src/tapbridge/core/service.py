@@ -1,8 +1,9 @@
 """The boot service as text: a unit of systemd, or an init script with an LSB header, and the link that enables it.
 
 It runs `recover --boot` before anything configures the network, so that a change of files that nobody confirmed is
-taken back before those files are read. Beside it, where it is asked for, the broker: a socket of systemd's that starts
-its service when the first client comes.
+taken back before those files are read. Beside it, where systemd runs, what brings persistent taps back once the bridges
+are there; and where it is asked for, the broker: a socket of systemd's that starts its service when the first client
+comes.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ Init = Literal["systemd", "sysv"]
 
 NAME: Final = "tapbridge-recover"
 UNIT: Final = f"{NAME}.service"
+TAPS_UNIT: Final = "tapbridge-taps.service"
 BROKER: Final = "tapbridge-broker"
 BROKER_UNITS: Final = (f"{BROKER}.socket", f"{BROKER}.service")
 STATE: Final = "/var/lib/tapbridge"
 _LIMIT_S: Final = 60
 _MARK: Final = "# Made by tapbridge service install; sum "
-_UNIT_PATH: Final = f"etc/systemd/system/{UNIT}"
+_UNITS: Final = "etc/systemd/system"
+_UNIT_PATH: Final = f"{_UNITS}/{UNIT}"
 _SCRIPT_PATH: Final = f"etc/init.d/{NAME}"
 
 # network-pre.target is what network software orders itself behind (systemd.special(7)); those that are named as well
@@ -63,6 +66,45 @@ SystemCallArchitectures=native
 
 [Install]
 WantedBy=sysinit.target
+"""
+
+# A bridge that comes later, as NetworkManager's do, starts it again by the rule of udev below. Which taps are meant is
+# told by the network namespace of process 1, and asking for that needs CAP_SYS_PTRACE.
+_TAPS_SERVICE: Final = """\
+[Unit]
+Description=Bring persistent taps back, and give each its place in its bridge
+RequiresMountsFor={state} {python}
+ConditionPathExists={state}/taps
+After=network.target
+
+[Service]
+Type=oneshot
+ExecStart={python} -I -m tapbridge tap add --saved --wait {limit} --quiet
+TimeoutStartSec={limit}
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_DAC_OVERRIDE CAP_SYS_PTRACE
+NoNewPrivileges=yes
+DevicePolicy=closed
+DeviceAllow=/dev/net/tun rw
+LockPersonality=yes
+PrivateTmp=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHome=read-only
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectSystem=full
+RestrictAddressFamilies=AF_NETLINK AF_UNIX AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+SystemCallArchitectures=native
+
+[Install]
+WantedBy=multi-user.target
+"""
+# SYSTEMD_WANTS= would do the same, but not in a container, where systemd has no units of devices.
+_TAPS_RULE: Final = """\
+# A bridge that has come may be the one that persistent taps wait for.
+ACTION=="add", SUBSYSTEM=="net", ENV{{DEVTYPE}}=="bridge", RUN+="/bin/systemctl --no-block start {unit}"
 """
 
 # The folder may be there already, made by root with another umask; what is private in it is so by itself.
@@ -162,12 +204,15 @@ class Piece:
 
 
 def pieces(init: Init, python: str) -> tuple[Piece, ...]:
-    """What the service consists of: its file, and the link that `systemctl enable` or update-rc.d would make."""
+    """What the service consists of: files, and the links that `systemctl enable` or update-rc.d would make."""
     words = {"state": STATE, "python": python, "limit": _LIMIT_S, "later": _LATER, "name": NAME}
     if init == "systemd":
         return (
             Piece(path=_UNIT_PATH, text=_signed(_SYSTEMD.format(**words))),
-            Piece(path=f"etc/systemd/system/sysinit.target.wants/{UNIT}", target=f"/{_UNIT_PATH}"),
+            Piece(path=f"{_UNITS}/sysinit.target.wants/{UNIT}", target=f"/{_UNIT_PATH}"),
+            Piece(path=f"{_UNITS}/{TAPS_UNIT}", text=_signed(_TAPS_SERVICE.format(**words))),
+            Piece(path=f"{_UNITS}/multi-user.target.wants/{TAPS_UNIT}", target=f"/{_UNITS}/{TAPS_UNIT}"),
+            Piece(path="etc/udev/rules.d/90-tapbridge.rules", text=_signed(_TAPS_RULE.format(unit=TAPS_UNIT))),
         )
     return (
         Piece(path=_SCRIPT_PATH, text=_signed(_SYSV.format(**words)), mode=0o755),
@@ -178,10 +223,9 @@ def pieces(init: Init, python: str) -> tuple[Piece, ...]:
 def broker_pieces(python: str) -> tuple[Piece, ...]:
     """What the broker consists of, where systemd runs it."""
     texts = _BROKER_SOCKET, _BROKER_SERVICE.format(python=python, broker=BROKER)
-    folder = "etc/systemd/system"
-    units = [Piece(path=f"{folder}/{unit}", text=_signed(text)) for unit, text in zip(BROKER_UNITS, texts, strict=True)]
+    units = [Piece(path=f"{_UNITS}/{unit}", text=_signed(text)) for unit, text in zip(BROKER_UNITS, texts, strict=True)]
     socket = BROKER_UNITS[0]
-    return (*units, Piece(path=f"{folder}/sockets.target.wants/{socket}", target=f"/{folder}/{socket}"))
+    return (*units, Piece(path=f"{_UNITS}/sockets.target.wants/{socket}", target=f"/{_UNITS}/{socket}"))
 
 
 def is_as_made(text: str) -> bool:
