@@ -16,7 +16,7 @@ from tapbridge.model.errors import Exit, Refused
 from tapbridge.model.journal import Began
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import State
-from tapbridge.model.step import WriteFile
+from tapbridge.model.step import StopClient, WriteFile
 from tapbridge.model.verdict import Finding, Severity, Verdict
 from tapbridge.transact.guards import Guards
 from tapbridge.transact.transaction import Report, apply
@@ -97,7 +97,7 @@ def carry_out(
     report = apply(plan, began, session.host, session.journal, proofs, guards)
     document = _document(report.outcome, plan, report.done) if session.as_json else {"outcome": report.outcome}
     if report.outcome in ("done", "pending"):
-        findings = session.findings + _told(plan) + _finished(plan, report)
+        findings = session.findings + _told(plan) + _finished(plan, report) + _started_meanwhile(plan)
         return Result(document=document, text=words(plan.after), findings=findings)
     exit_code = 128 + report.signal if report.signal and report.outcome != "stuck" else _EXITS[report.outcome]
     return Result(exit=exit_code, document=document, findings=(*session.findings, _failure(plan, report)))
@@ -136,6 +136,27 @@ def _begin(plan: Plan, session: Session, *, guarded: bool) -> Began:
 def _told(plan: Plan) -> tuple[Finding, ...]:
     """After success only what the user has not been asked about already matters: what still needs doing."""
     return tuple(risk for risk in plan.risks if risk.severity is Severity.WARNING)
+
+
+def _started_meanwhile(plan: Plan) -> tuple[Finding, ...]:
+    """A client that somebody started on the link that was left: it is his, but it would give the link an address."""
+    left = {step.client.link for step in plan.steps if isinstance(step, StopClient)} - {None}
+    if not left:
+        return ()
+    from tapbridge.linux.clients import observe_clients
+
+    return tuple(
+        Finding(
+            code="client-left",
+            severity=Severity.WARNING,
+            subject=client.link or "",
+            message=f"{client.program} (PID {client.pid}) was started meanwhile for {client.link}, which carries the "
+            "host no more",
+            fix=f"kill {client.pid}",
+        )
+        for client in observe_clients([link for link in left if link is not None])
+        if client.link in left
+    )
 
 
 def _finished(plan: Plan, report: Report) -> tuple[Finding, ...]:

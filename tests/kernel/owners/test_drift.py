@@ -82,6 +82,7 @@ def test_the_client_is(verb: str, what: str, served: Any, tmp_path: Path) -> Non
         here = [client for client in clients if client.link == link]
         assert len(here) <= 1 and (what == "restarted" or here == [*clients]), f"batch {at}: {result}"
         for client in set(clients) - set(here):  # whom he started in the middle is his, and nobody ends it
+            assert result.exit or [f for f in result.findings if f"(PID {client.pid})" in f.message], result
             os.kill(client.pid, signal.SIGKILL)
         if not here:
             served.dhclient("-4", *served.paths(link), link)
