@@ -7,9 +7,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any
 
+import pytest
+
 from kit.command import run
+from tapbridge.guests.listen import Ears
 from tapbridge.guests.survey import Survey, survey
 from tapbridge.linux.host import LinuxHost
 from tapbridge.model.guest import Guest, GuestNic
@@ -20,6 +24,7 @@ QEMU = (
     *("qemu-system-x86_64", "-accel", "tcg", "-M", "pc", "-m", "16", "-nodefaults"),
     *("-display", "none", "-S", "-qmp", "stdio"),
 )
+NOBODY = ("setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all")
 
 # Holds the taps that it is told, says "ready", then obeys: `TAP HEX` writes a frame, `TAP` reads one, or nothing.
 HOLDER = """
@@ -105,6 +110,16 @@ def _pipes(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
     return process.stdin, process.stdout
 
 
+def dhcp_server(processes: Processes, leases: Path | None) -> None:
+    """A dnsmasq on br0 that gives out 192.0.2.50 to 99 for an hour, and writes its leases down or does not."""
+    processes.start(
+        *("dnsmasq", "--conf-file=/dev/null", "-d", "--port=0", "--user=root", "--interface=br0", "--bind-interfaces"),
+        *("--dhcp-authoritative", "--dhcp-range=192.0.2.50,192.0.2.99,255.255.255.0,1h"),
+        "--leasefile-ro" if leases is None else f"--dhcp-leasefile={leases}",
+        until="bound exclusively",
+    )
+
+
 def make_bridge(name: str = "br0") -> None:
     """A bridge that is up and says nothing by itself."""
     run("ip", "link", "add", name, "address", "02:00:00:00:00:10", "type", "bridge", "mcast_snooping", "0")
@@ -119,8 +134,11 @@ def attach(*taps: str, bridge: str = "br0") -> None:
 
 def look(listen_s: float = 0) -> Survey:
     """What is known of the guests of this thread's network namespace."""
-    with LinuxHost() as host:
-        return survey(host.observe(), now=NOW, listen_s=listen_s)
+    with LinuxHost() as host, Ears() as ears:
+        if listen_s:
+            ears.follow([nic for guest in survey(host.observe(), now=NOW).guests for nic in guest.nics])
+            ears.hear(listen_s)
+        return survey(host.observe(), now=NOW, heard=ears.sightings(), deaf=ears.deaf)
 
 
 def by_link(found: Survey | Sequence[Guest]) -> dict[str, tuple[Guest, GuestNic]]:
@@ -144,3 +162,10 @@ def listed(*words: str, prefix: Sequence[str] = ()) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(tapbridge("ps", "--json", *words, prefix=prefix).stdout)
     document["findings"] = [item for item in document["findings"] if item["code"] not in OF_OTHERS]
     return document
+
+
+def unprivileged() -> tuple[str, ...]:
+    """What to put before a command so that a user without any right runs it."""
+    if run(*NOBODY, sys.executable, "-c", "import tapbridge", check=False).returncode != 0:
+        pytest.skip("no other user here, or one who may not read the program")
+    return NOBODY

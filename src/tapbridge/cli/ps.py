@@ -15,52 +15,87 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tapbridge.cli.world import World
+    from tapbridge.guests.survey import Survey
+    from tapbridge.linux.host import LinuxHost
     from tapbridge.model.guest import Guest, GuestNic, Sighting
 
-LISTEN_MAX_S = 3600.0
+SECONDS_MAX = 3600.0
+TIMEOUT_S = 60.0
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """What can be asked."""
-    parser.add_argument(
+    longer = parser.add_mutually_exclusive_group()
+    longer.add_argument(
         "--listen",
         metavar="SECONDS",
         help="listen on the taps for so long (0.1 to 3600) to learn addresses by ARP, DHCP and ND; needs CAP_NET_RAW",
     )
+    longer.add_argument(
+        "--wait-ip",
+        metavar="GUEST",
+        help="wait until an IP address of this guest is known, and print it; GUEST is its name or its tap",
+    )
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        help=f"how long --wait-ip waits (0.1 to 3600, default {TIMEOUT_S:g})",
+    )
 
 
 def run(args: argparse.Namespace, world: World) -> Result:
-    """Look at everything once, and never wait but for --listen."""
-    from tapbridge.guests.survey import survey
-
-    listen_s = _parse_seconds(args.listen)
+    """Look at everything once, and never wait unless that is asked for."""
+    listen_s, timeout_s = _parse_seconds("--listen", args.listen), _parse_seconds("--timeout", args.timeout)
+    if timeout_s is not None and args.wait_ip is None:
+        raise UsageError("--timeout belongs to --wait-ip GUEST", hint="tapbridge ps --wait-ip web", code="usage")
     with world.host() as host:
-        state = host.observe(Scope.KERNEL)
-    if listen_s and world.is_terminal() and not args.quiet:
-        sys.stderr.write(f"listening for {listen_s:g} s\n")
+        if args.wait_ip is not None:
+            return _wait(args, world, host, TIMEOUT_S if timeout_s is None else timeout_s)
+        if listen_s is not None:
+            return _result(_listen(args, world, host, listen_s), args, world)
+        from tapbridge.guests.survey import survey
+
+        return _result(survey(host.observe(Scope.KERNEL), now=world.clock.wall()), args, world)
+
+
+def _result(found: Survey, args: argparse.Namespace, world: World) -> Result:
+    text = "" if args.json else _text(found.guests, world)
+    return Result(document={"guests": [_guest(guest) for guest in found.guests]}, text=text, findings=found.findings)
+
+
+def _listen(args: argparse.Namespace, world: World, host: LinuxHost, seconds: float) -> Survey:
+    from tapbridge.cli.lookout import listen
+
+    if world.is_terminal() and not args.quiet:
+        sys.stderr.write(f"listening for {seconds:g} s\n")
     try:
-        found = survey(state, now=world.clock.wall(), listen_s=listen_s)
+        return listen(host, world, seconds)
     except PermissionError:
         raise Forbidden(
             "listening on taps needs the right to open packet sockets (CAP_NET_RAW)",
             hint="sudo tapbridge ps --listen SECONDS, or leave --listen out",
             code="not-permitted",
         ) from None
-    text = "" if args.json else _text(found.guests, world)
-    return Result(document={"guests": [_guest(guest) for guest in found.guests]}, text=text, findings=found.findings)
 
 
-def _parse_seconds(text: str | None) -> float:
+def _wait(args: argparse.Namespace, world: World, host: LinuxHost, timeout_s: float) -> Result:
+    from tapbridge.cli.lookout import await_address
+
+    guest, ip = await_address(host, world, args.wait_ip, timeout_s)
+    return Result(document={"ip": ip, "guests": [_guest(guest)]}, text=ip)
+
+
+def _parse_seconds(option: str, text: str | None) -> float | None:
     if text is None:
-        return 0.0
+        return None
     try:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not 0.1 <= seconds <= LISTEN_MAX_S:
+    if not 0.1 <= seconds <= SECONDS_MAX:
         raise UsageError(
-            f"--listen takes a number of seconds between 0.1 and {LISTEN_MAX_S:g}, not {text!r}",
-            hint="tapbridge ps --listen 5",
+            f"{option} takes a number of seconds between 0.1 and {SECONDS_MAX:g}, not {text!r}",
+            hint=f"{option} 5",
             code="usage",
         )
     return seconds

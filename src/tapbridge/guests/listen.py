@@ -2,10 +2,11 @@
 
 A packet socket on a tap hears the guest's own frames as incoming and what the host sends to the guest as
 outgoing. The guest's are its own word about itself. Of the outgoing ones only a DHCP server's acknowledgement
-counts, and only for a MAC that is known on that tap, because a bridge floods broadcasts to every port.
+counts, and only for a MAC that is known on that tap, because a bridge floods broadcasts to every port. On a
+macvtap it is the other way round: the kernel sends what the guest says, and receives what is for the guest.
 
-Everything is bounded: the time, the frames read from one tap (a guest that floods is then no longer heard), the
-addresses kept of one tap.
+Everything is bounded: the time, the frames read from one tap in that time (a guest that floods is then no longer
+heard), the addresses kept of one tap.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import socket
 import struct
 import time
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Self
 
 from tapbridge.guests.frames import FRAME_BYTES, Word, find_sender, read_frame
-from tapbridge.model.guest import Sighting
+from tapbridge.model.guest import GuestNic, Sighting
 from tapbridge.model.values import IfName, Mac
 
 FRAMES = 1000
@@ -35,7 +37,7 @@ _EQUAL, _GREATER, _AT_LEAST, _ANY_BIT = 0x15, 0x25, 0x35, 0x45
 _PACKET_TYPE = 0xFFFFF004  # SKF_AD_OFF + SKF_AD_PKTTYPE
 _PROGRAM = (
     ("", _LOAD, _PACKET_TYPE, "", ""),
-    ("", _EQUAL, socket.PACKET_OUTGOING, "out", ""),
+    ("way", _EQUAL, socket.PACKET_OUTGOING, "out", ""),
     ("", _LOAD16, 12, "", ""),
     ("", _EQUAL, 0x0806, "take", ""),
     ("", _EQUAL, 0x86DD, "ipv6", "type"),
@@ -61,56 +63,104 @@ _PROGRAM = (
 
 @dataclass(slots=True, kw_only=True)
 class _Ear:
-    """What was heard on one tap: when, by MAC and address."""
+    """What was heard on one link: when, by MAC and address. `mirrored` is a macvtap: there the guest's own frames go
+    out, and what comes in is for the guest."""
 
     link: IfName
-    macs: set[Mac]
+    mirrored: bool
+    packets: socket.socket
+    macs: set[Mac] = field(default_factory=set)
     frames: int = 0
     words: dict[tuple[Mac, str], tuple[float, Word]] = field(default_factory=dict)
 
-    def hear(self, frame: bytes, outgoing: bool, now: float) -> None:
+    def hear(self, frame: bytes, outgoing: bool, now: float) -> Word | None:
+        """Take a frame in; what it says, if it counts."""
         self.frames += 1
-        sender = None if outgoing else find_sender(frame)
+        towards = outgoing != self.mirrored
+        sender = None if towards else find_sender(frame)
         if sender is not None and len(self.macs) < ADDRESSES:
             self.macs.add(sender)
         word = read_frame(frame)
-        if word is None or word.granted != outgoing or (outgoing and word.mac not in self.macs):
-            return
-        key = word.mac, word.ip
-        before = self.words.get(key)
-        if before is None and len(self.words) >= ADDRESSES:
-            return
+        if word is None or word.granted != towards or (towards and word.mac not in self.macs):
+            return None
         # A grant tells more than the ARP that follows it; the later time is what counts.
-        self.words[key] = now, before[1] if before is not None and before[1].granted else word
+        _, before = self.words.pop((word.mac, word.ip), (now, word))
+        if len(self.words) >= ADDRESSES:  # the one that was not heard for the longest time
+            del self.words[next(iter(self.words))]
+        self.words[word.mac, word.ip] = now, before if before.granted else word
+        return word
 
 
-def listen(known: Mapping[IfName, Iterable[Mac]], seconds: float) -> tuple[tuple[Sighting, ...], tuple[IfName, ...]]:
-    """Hear what is said on the taps for so many seconds. `known` gives the MACs that are known behind each tap.
+class Ears:
+    """Packet sockets on the links of guests, which stay open from one look to the next."""
 
-    Returns what was heard, and the taps that could not be heard, or not to the end. A tap that goes away merely says
-    no more. Raises PermissionError without CAP_NET_RAW.
-    """
-    ears: list[_Ear] = []
-    deaf: list[IfName] = []
-    with selectors.DefaultSelector() as selector:
-        try:
-            for link, macs in known.items():
-                ear = _Ear(link=link, macs=set(macs))
+    def __init__(self) -> None:
+        self._ears: dict[IfName, _Ear] = {}
+        self._deaf: list[IfName] = []
+        self._left: list[IfName] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for link in list(self._ears):
+            self._close(link)
+
+    @property
+    def deaf(self) -> tuple[IfName, ...]:
+        """The links that cannot be heard, or were not heard to the end the last time."""
+        return (*self._deaf, *self._left)
+
+    def follow(self, nics: Iterable[GuestNic]) -> bool:
+        """Listen on these and on no others; whether one of them is new. Raises PermissionError without CAP_NET_RAW."""
+        wanted = {nic.link: nic for nic in nics}
+        for link, ear in list(self._ears.items()):
+            if link not in wanted or not _is_bound(ear):
+                self._close(link)
+        self._deaf = []
+        new = False
+        for link, nic in wanted.items():
+            if link not in self._ears:
+                mirrored = nic.kind == "macvtap"
                 try:
-                    selector.register(_open(link), selectors.EVENT_READ, ear)
+                    packets = _open(link, mirrored=mirrored)
                 except PermissionError:
                     raise
-                except (OSError, UnicodeEncodeError):  # the tap has gone; more taps than descriptors; a name of bytes
-                    deaf.append(link)
+                except (OSError, UnicodeEncodeError):  # it has gone; more links than descriptors; a name of bytes
+                    self._deaf.append(link)
                     continue
-                ears.append(ear)
-            deaf += _hear(selector, time.monotonic() + seconds)
-        finally:
-            for key in list(selector.get_map().values()):
-                key.fileobj.close()  # type: ignore[union-attr]
-    end = time.monotonic()
-    sightings = (_sighting(ear.link, end - when, word) for ear in ears for when, word in ear.words.values())
-    return tuple(sightings), tuple(deaf)
+                self._ears[link] = _Ear(link=link, mirrored=mirrored, packets=packets)
+                new = True
+            if nic.mac is not None:
+                self._ears[link].macs.add(nic.mac)
+        return new
+
+    def hear(self, seconds: float, enough: Callable[[Word], bool] = lambda word: False) -> None:
+        """Listen for so many seconds, or until something is heard that is enough."""
+        deadline = time.monotonic() + seconds
+        self._left = []
+        with selectors.DefaultSelector() as selector:
+            for ear in self._ears.values():
+                ear.frames = 0
+                selector.register(ear.packets, selectors.EVENT_READ, ear)
+            while (left := deadline - time.monotonic()) > 0:
+                for key, _ in selector.select(left):
+                    ear = key.data
+                    if any(enough(word) for word in _drain(ear)):
+                        return
+                    if ear.frames >= FRAMES:
+                        selector.unregister(ear.packets)
+                        self._left.append(ear.link)
+
+    def sightings(self) -> tuple[Sighting, ...]:
+        """What was heard so far."""
+        now = time.monotonic()
+        return tuple(
+            _sighting(ear.link, now - when, word) for ear in self._ears.values() for when, word in ear.words.values()
+        )
+
+    def _close(self, link: IfName) -> None:
+        self._ears.pop(link).packets.close()
 
 
 def _sighting(link: IfName, age: float, word: Word) -> Sighting:
@@ -127,45 +177,44 @@ def _sighting(link: IfName, age: float, word: Word) -> Sighting:
     )
 
 
-def _hear(selector: selectors.BaseSelector, deadline: float) -> Iterator[IfName]:
-    """Read until the deadline; yields the taps that had to be left earlier."""
-    while selector.get_map() and (left := deadline - time.monotonic()) > 0:
-        for key, _ in selector.select(left):
-            packets, ear = key.fileobj, key.data
-            assert isinstance(packets, socket.socket)
-            if not _drain(packets, ear):
-                selector.unregister(packets)
-                packets.close()
-                yield ear.link
-
-
-def _drain(packets: socket.socket, ear: _Ear) -> bool:
-    """Read what has come; False when the tap has said too much."""
+def _drain(ear: _Ear) -> Iterator[Word]:
+    """Read what has come, but no more than a link may say."""
     while ear.frames < FRAMES:
         try:
-            frame, origin = packets.recvfrom(FRAME_BYTES)
-        except OSError:  # nothing more; or ENETDOWN, once: the tap is down and may come up, or it has gone
-            return True
-        ear.hear(frame, origin[2] == socket.PACKET_OUTGOING, time.monotonic())
-    return False
+            frame, origin = ear.packets.recvfrom(FRAME_BYTES)
+        except OSError:  # nothing more; or ENETDOWN, once: the link is down and may come up, or it has gone
+            return
+        word = ear.hear(frame, origin[2] == socket.PACKET_OUTGOING, time.monotonic())
+        if word is not None:
+            yield word
 
 
-def assemble() -> bytes:
-    """The filter as the kernel takes it: an array of struct sock_filter."""
+def _is_bound(ear: _Ear) -> bool:
+    """Whether the link is still there and called so; a namesake that came later is another one. The kernel unbinds a
+    socket whose link has gone."""
+    try:
+        return bool(ear.packets.getsockname()[0] == ear.link)
+    except UnicodeDecodeError:  # it was renamed, to bytes
+        return False
+
+
+def assemble(*, mirrored: bool = False) -> bytes:
+    """The filter as the kernel takes it: an array of struct sock_filter; mirrored for a macvtap."""
     places = {label: place for place, (label, *_) in enumerate(_PROGRAM) if label}
     code = b""
     for place, (_, operation, operand, true, false) in enumerate(_PROGRAM):
-        jumps = [places[label] - place - 1 if label else 0 for label in (true, false)]
+        ways = (false, true) if mirrored and place == places["way"] else (true, false)
+        jumps = [places[label] - place - 1 if label else 0 for label in ways]
         code += struct.pack("HBBI", operation, *jumps, operand)
     return code
 
 
-def _open(link: IfName) -> socket.socket:
+def _open(link: IfName, *, mirrored: bool) -> socket.socket:
     """A packet socket that hears nothing before it is bound and filtered."""
     packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
     try:
         packets.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
-        code = array("B", assemble())
+        code = array("B", assemble(mirrored=mirrored))
         packets.setsockopt(
             socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_PROGRAM), code.buffer_info()[0])
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tapbridge.guests import findings
@@ -41,23 +41,13 @@ def identify(state: State) -> tuple[Guest, ...]:
     return join(state, holders, {})
 
 
-def survey(state: State, *, now: float, listen_s: float = 0.0) -> Survey:
-    """Everything that can be known. The state must hold links, neighbours and forwarding entries; `now` is in seconds
-    since the epoch. With `listen_s` it takes that long, else it waits for nothing.
-
-    Raises PermissionError if it is to listen and may not (CAP_NET_RAW).
-    """
+def survey(state: State, *, now: float, heard: Sequence[Sighting] = (), deaf: Sequence[IfName] = ()) -> Survey:
+    """Everything that can be known without waiting. The state must hold links, neighbours and forwarding entries; `now`
+    is in seconds since the epoch. `heard` is what was heard on the taps, but for those that are `deaf`."""
     census = take_census()
     holders, away = _find_holders(census)
     counters = parse_counters(read(f"{PROC}/thread-self/net/dev", _COUNTER_BYTES))
     guests = join(state, holders, counters)
-    heard: tuple[Sighting, ...] = ()
-    deaf: tuple[IfName, ...] = ()
-    if listen_s > 0:
-        from tapbridge.guests.listen import listen
-
-        nics = [nic for guest in guests for nic in guest.nics]
-        heard, deaf = listen({nic.link: [nic.mac] if nic.mac else [] for nic in nics}, listen_s)
     unread: list[str] = []
     leases = [sighting for sightings in _leases(census, now, unread) for sighting in sightings]
     guests = place(guests, [*heard, *leases, *_neighbours(state)], state)

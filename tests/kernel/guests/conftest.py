@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from kit.command import run
+from kit.frames import MAC
 from kit.holders import Processes, make_bridge
 from kit.netns import in_netns
 
@@ -20,3 +25,26 @@ def processes() -> Iterator[Processes]:
             yield started
         finally:
             started.end()
+
+
+# Makes /dev/tapN, as udev would, in a /dev that nobody else sees; the file has that name as long as this lives.
+_NODE = """
+mount -t sysfs none /sys && IFS=: read -r major minor < /sys/class/net/mt0/tap$0/dev &&
+mount -t tmpfs none /dev && mknod /dev/tap$0 c $major $minor && echo ready && exec sleep 600
+"""
+
+
+@pytest.fixture
+def macvtap(processes: Processes) -> Iterator[int]:
+    """A descriptor of the macvtap mt0, whose wire is the veth v1."""
+    run("ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
+    run("ip", "link", "add", "link", "v0", "name", "mt0", "address", MAC, "type", "macvtap", "mode", "bridge")
+    for link in ("v1", "v0", "mt0"):
+        run("ip", "link", "set", link, "up")
+    index = json.loads(run("ip", "-j", "link", "show", "mt0").stdout)[0]["ifindex"]
+    maker = processes.start("unshare", "--mount", "sh", "-c", _NODE, str(index), until="ready")
+    fd = os.open(Path(f"/proc/{maker.pid}/root/dev/tap{index}"), os.O_RDWR | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

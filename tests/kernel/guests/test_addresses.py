@@ -3,51 +3,19 @@
 from __future__ import annotations
 
 import os
-import socket
-import struct
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from kit.command import run
-from kit.holders import NOW, Processes, attach, by_link, look, said, write
+from kit.frames import MAC, OTHER, announcement, arp, await_ears, dhcp_request
+from kit.holders import NOW, Processes, attach, by_link, dhcp_server, look, said, write
 from tapbridge.guests import survey as survey_module
 from tapbridge.guests.listen import ADDRESSES, FRAMES
 from tapbridge.guests.survey import Survey
 from tapbridge.model.guest import Sighting
-
-MAC = "52:54:00:aa:bb:01"
-RAW = bytes.fromhex(MAC.replace(":", ""))
-OTHER = bytes.fromhex("525400aabb02")
-ALL = b"\xff" * 6
-
-
-def arp(ip: str, mac: bytes = RAW) -> bytes:
-    packet = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + mac + socket.inet_aton(ip) + bytes(6)
-    return ALL + mac + b"\x08\x06" + packet + socket.inet_aton("192.0.2.1") + bytes(18)
-
-
-def announcement(ip: str, mac: bytes = RAW) -> bytes:
-    """An unsolicited neighbour advertisement. The listener is no judge of checksums."""
-    message = bytes((136, 0, 0, 0)) + bytes(4) + socket.inet_pton(socket.AF_INET6, ip)
-    header = struct.pack("!IHBB", 6 << 28, len(message), 58, 255)
-    group = socket.inet_pton(socket.AF_INET6, "ff02::1")
-    return ALL + mac + b"\x86\xdd" + header + socket.inet_pton(socket.AF_INET6, ip) + group + message
-
-
-def dhcp_request(ip: str, mac: bytes = RAW) -> bytes:
-    """A client that was rebooted asks for the address that it had (RFC 2131, 4.3.2, INIT-REBOOT)."""
-    message = struct.pack("!BBBB4sHH", 1, 1, 6, 0, b"tapb", 0, 0x8000) + bytes(16) + mac.ljust(16, b"\0") + bytes(192)
-    message += b"\x63\x82\x53\x63\x35\x01\x03\x32\x04" + socket.inet_aton(ip) + b"\xff"
-    udp = struct.pack("!HHHH", 68, 67, 8 + len(message), 0) + message
-    ip_header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, bytes(4), ALL[:4])
-    total = sum(struct.unpack("!10H", ip_header))
-    total = (total & 0xFFFF) + (total >> 16)
-    ip_header = ip_header[:10] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + ip_header[12:]
-    return ALL + mac + b"\x08\x00" + ip_header + udp
 
 
 def seen(found: Survey, link: str = "ta") -> dict[str, Sighting]:
@@ -69,13 +37,8 @@ def look_while(say: Callable[[], None], taps: int, listen_s: float = 1.5) -> Sur
 
 
 def _speak(say: Callable[[], None], taps: int) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        rows = [line.split() for line in Path("/proc/thread-self/net/packet").read_text().splitlines()[1:]]
-        if sum(row[4] != "0" and row[5] == "1" for row in rows) >= taps:  # bound, and running
-            say()
-            return
-        time.sleep(0.01)
+    if await_ears(taps):
+        say()
 
 
 def test_the_host_s_neighbours_count(processes: Processes) -> None:
@@ -106,21 +69,11 @@ def test_without_listen_nothing_is_heard(processes: Processes) -> None:
     assert sources(look()) == {}
 
 
-def dhcp_server(processes: Processes, folder: Path) -> None:
-    """A dnsmasq on br0 that gives out 192.0.2.50 to 99 for an hour."""
-    processes.start(
-        *("dnsmasq", "--conf-file=/dev/null", "-d", "--port=0", "--user=root", "--interface=br0", "--bind-interfaces"),
-        *("--dhcp-authoritative", "--dhcp-range=192.0.2.50,192.0.2.99,255.255.255.0,1h"),
-        f"--dhcp-leasefile={folder}/leases",
-        until="bound exclusively",
-    )
-
-
 def test_the_server_s_acknowledgement_tells_prefix_and_lifetime(processes: Processes, tmp_path: Path) -> None:
     run("ip", "addr", "add", "192.0.2.1/24", "dev", "br0")
     process = processes.hold("ta", "tb")
     attach("ta", "tb")
-    dhcp_server(processes, tmp_path)
+    dhcp_server(processes, tmp_path / "leases")
     found = look_while(lambda: write(process, "ta", dhcp_request("192.0.2.60")), taps=2, listen_s=4)
     address = seen(found)["192.0.2.60"]
     assert (address.source, address.prefix, address.dynamic) == ("dhcp", 24, True)
@@ -227,21 +180,3 @@ def test_leases_of_libvirt_count_on_their_own_bridge(
     (tmp_path / "br7.status").write_text(entry % 32)
     monkeypatch.setattr(survey_module, "LIBVIRT_LEASES", str(tmp_path))
     assert sources(look()) == {"192.0.2.31": "lease"}
-
-
-def test_a_real_guest_s_lease_is_known(processes: Processes, tmp_path: Path) -> None:
-    run("ip", "addr", "add", "192.0.2.1/24", "dev", "br0")
-    dhcp_server(processes, tmp_path)
-    run("ip", "tuntap", "add", "ta", "mode", "tap")
-    attach("ta")
-    processes.start(
-        *("qemu-system-x86_64", "-accel", "tcg", "-m", "64", "-display", "none", "-qmp", "stdio", "-boot", "n"),
-        *("-name", "ipxe", "-nic", f"tap,ifname=ta,script=no,downscript=no,model=e1000,mac={MAC}"),
-    )
-    for _ in range(10):
-        found = look(listen_s=6)
-        granted = [item for item in seen(found).values() if item.family == 4]
-        if granted:
-            break
-    assert [(item.ip.rpartition(".")[0], item.dynamic) for item in granted] == [("192.0.2", True)]
-    assert granted[0].source in ("dhcp", "arp", "lease")

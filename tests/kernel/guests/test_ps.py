@@ -7,15 +7,13 @@ import os
 import pty
 import sys
 import termios
-from collections.abc import Sequence
 
 import pytest
 
 from kit.command import run
-from kit.holders import Processes, attach, listed, tapbridge, write
+from kit.holders import Processes, attach, listed, tapbridge, unprivileged, write
 
 MAC = "52:54:00:aa:bb:01"
-NOBODY = ("setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all")
 FRAME = bytes.fromhex("ffffffffffff525400aabb0188b5") + bytes(46)
 
 
@@ -126,12 +124,6 @@ def test_a_link_s_name_that_is_no_utf_8_does_not_break_json(processes: Processes
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "3601", "soon", ""])
 def test_a_time_that_is_none_is_a_usage_error(processes: Processes, text: str) -> None:
     assert tapbridge("ps", f"--listen={text}", check=False).returncode == 2
-
-
-def unprivileged(*words: str) -> Sequence[str]:
-    if run(*NOBODY, sys.executable, "-c", "import tapbridge", check=False).returncode != 0:
-        pytest.skip("no other user here, or one who may not read the program")
-    return NOBODY
 
 
 def test_a_user_sees_what_can_be_seen_and_is_told_the_rest(processes: Processes) -> None:
