@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tapbridge.guests.findings import unlistened
 from tapbridge.guests.listen import Ears
 from tapbridge.guests.survey import Survey, survey
 from tapbridge.model.errors import Refused, TapbridgeError
@@ -12,7 +14,7 @@ from tapbridge.model.state import Scope
 from tapbridge.model.values import Family, is_link_local
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from tapbridge.cli.world import World
     from tapbridge.guests.frames import Word
@@ -56,6 +58,17 @@ def listen(host: LinuxHost, world: World, seconds: float) -> Survey:
             ears.follow(nics)
             ears.hear(seconds)
         return lookout.look()
+
+
+def looks(host: LinuxHost, world: World, period_s: float) -> Iterator[Survey]:
+    """One look after the other, without end, and listening between them."""
+    with Ears() as ears:
+        lookout = Lookout(host, world, ears)
+        while True:
+            found = lookout.look()
+            lookout.follow(nic for guest in found.guests for nic in guest.nics)
+            yield found if lookout.may_listen else replace(found, findings=(*found.findings, *unlistened()))
+            ears.hear(period_s)
 
 
 def await_address(host: LinuxHost, world: World, wanted: str, timeout_s: float) -> tuple[Guest, str]:

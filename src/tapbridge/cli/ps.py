@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tapbridge.cli.result import Result
 from tapbridge.model.errors import Forbidden, UsageError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SECONDS_MAX = 3600.0
 TIMEOUT_S = 60.0
+PERIOD_S = 2.0
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +37,14 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar="GUEST",
         help="wait until an IP address of this guest is known, and print it; GUEST is its name or its tap",
     )
+    longer.add_argument(
+        "--watch",
+        nargs="?",
+        const=f"{PERIOD_S:g}",
+        metavar="SECONDS",
+        help=f"look again every so many seconds (0.1 to 3600, default {PERIOD_S:g}), and listen between, until Ctrl-C; "
+        "with --json a document a line",
+    )
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
@@ -46,11 +55,14 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, world: World) -> Result:
     """Look at everything once, and never wait unless that is asked for."""
     listen_s, timeout_s = _parse_seconds("--listen", args.listen), _parse_seconds("--timeout", args.timeout)
+    period_s = _parse_seconds("--watch", args.watch)
     if timeout_s is not None and args.wait_ip is None:
         raise UsageError("--timeout belongs to --wait-ip GUEST", hint="tapbridge ps --wait-ip web", code="usage")
     with world.host() as host:
         if args.wait_ip is not None:
             return _wait(args, world, host, TIMEOUT_S if timeout_s is None else timeout_s)
+        if period_s is not None:
+            _watch(args, world, host, period_s)
         if listen_s is not None:
             return _result(_listen(args, world, host, listen_s), args, world)
         from tapbridge.guests.survey import survey
@@ -83,6 +95,20 @@ def _wait(args: argparse.Namespace, world: World, host: LinuxHost, timeout_s: fl
 
     guest, ip = await_address(host, world, args.wait_ip, timeout_s)
     return Result(document={"ip": ip, "guests": [_guest(guest)]}, text=ip)
+
+
+def _watch(args: argparse.Namespace, world: World, host: LinuxHost, period_s: float) -> NoReturn:
+    """It ends by a signal, or when nobody reads it any more."""
+    import gc
+
+    from tapbridge.cli.lookout import looks
+    from tapbridge.cli.watching import Screen
+
+    gc.enable()  # main() switches it off for commands that end
+    screen = Screen(world, as_json=args.json, quiet=args.quiet)
+    for found in looks(host, world, period_s):
+        screen.show(_result(found, args, world))
+    raise AssertionError("there is always another look")
 
 
 def _parse_seconds(option: str, text: str | None) -> float | None:

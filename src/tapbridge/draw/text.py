@@ -41,6 +41,17 @@ def width(text: str) -> int:
     return columns
 
 
+def in_place(text: str, *, above: int, rows: int) -> tuple[str, int]:
+    """A text that takes the place of the `above` lines over the cursor, cut to a terminal of so many rows, and how many
+    lines it has. Long lines are cut at the edge (DECAWM), or nobody could say how many lines there are (ECMA-48)."""
+    lines = text.split("\n")
+    if len(lines) >= rows:
+        kept = max(rows - 2, 0)
+        lines = [*lines[:kept], f"and {len(lines) - kept} more lines"]
+    up = f"\x1b[{above}A" if above else ""
+    return f"{up}\r\x1b[J\x1b[?7l" + "\n".join(lines) + "\x1b[?7h", len(lines)
+
+
 def speaks_unicode(encoding: str | None) -> bool:
     """Whether lines can be drawn on a stream of that encoding."""
     try:

@@ -106,6 +106,19 @@ def unheard(links: Sequence[str]) -> tuple[Finding, ...]:
     )
 
 
+def unlistened() -> tuple[Finding, ...]:
+    """Without the right to open packet sockets only others' word counts."""
+    return (
+        Finding(
+            code="not-listening",
+            severity=Severity.INFO,
+            subject="",
+            message="what guests say on their taps cannot be heard without CAP_NET_RAW",
+            fix="sudo tapbridge ps --watch",
+        ),
+    )
+
+
 def unread(paths: Sequence[str]) -> tuple[Finding, ...]:
     """Lease files that exist and may not be read."""
     if not paths:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tapbridge.draw.style import ansi
 from tapbridge.draw.table import HEADINGS, guest_columns, guest_table
-from tapbridge.draw.text import short_size, short_time, visible, width, word
+from tapbridge.draw.text import in_place, short_size, short_time, visible, width, word
 from tapbridge.model.guest import Guest, GuestNic, Sighting
 from tapbridge.model.values import IfName, Mac
 
@@ -138,3 +138,8 @@ def test_sizes(count: int, text: str) -> None:
 )
 def test_times(seconds: float, text: str) -> None:
     assert short_time(seconds) == text
+
+
+def test_what_is_drawn_in_place_stands_over_its_predecessor_and_fits() -> None:
+    assert in_place("a\nb", above=0, rows=3) == ("\r\x1b[J\x1b[?7la\nb\x1b[?7h", 2)
+    assert in_place("a\nb\nc", above=2, rows=3) == ("\x1b[2A\r\x1b[J\x1b[?7la\nand 2 more lines\x1b[?7h", 2)
