@@ -97,7 +97,14 @@ def _find_holders(census: Census) -> tuple[list[Holder], list[int]]:
 def _neighbours(state: State) -> Iterator[Sighting]:
     for entry in state.neighbours:
         if entry.mac is not None:
-            yield Sighting(mac=entry.mac, family=entry.family, ip=entry.ip, source="neighbour", link=entry.link)
+            yield Sighting(
+                mac=entry.mac,
+                family=entry.family,
+                ip=entry.ip,
+                source="neighbour",
+                link=entry.link,
+                age=entry.confirmed_s,
+            )
 
 
 def _leases(census: Census, now: float, unread: list[str]) -> Iterator[tuple[Sighting, ...]]:

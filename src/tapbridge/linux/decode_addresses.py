@@ -40,6 +40,7 @@ NEIGHBOUR: Final = struct.Struct("=B3xiHBB")  # struct ndmsg: family, index, sta
 _LIFETIMES: Final = struct.Struct("=II8x")  # struct ifa_cacheinfo: preferred, valid, two times
 FAMILIES: Final[dict[int, Family]] = {uapi.AF_INET: 4, uapi.AF_INET6: 6}
 _FOREVER: Final = uapi.INFINITY_LIFE_TIME
+_USER_HZ: Final = 100  # asm-generic/param.h
 _FOREVER_BOTH: Final = _LIFETIMES.pack(_FOREVER, _FOREVER)
 _FLAGS: Final = (
     SECONDARY | NODAD | DADFAILED | DEPRECATED | TENTATIVE | PERMANENT | MANAGETEMPADDR | NOPREFIXROUTE | STABLE_PRIVACY
@@ -99,9 +100,17 @@ def decode_neighbours(bodies: Iterable[bytes], names: Mapping[int, IfName]) -> t
                 state=state,
                 flags=flags | decode_u32(found.get(uapi.NDA_FLAGS_EXT)) << 8,
                 protocol=decode_u8(found.get(uapi.NDA_PROTOCOL)),
+                confirmed_s=_decode_confirmed(state, found.get(uapi.NDA_CACHEINFO)),
             )
         )
     return tuple(neighbours)
+
+
+def _decode_confirmed(state: int, cache: bytes | None) -> float | None:
+    """The first number of struct nda_cacheinfo, for an entry that was learnt."""
+    if cache is None or state & (uapi.NUD_PERMANENT | uapi.NUD_NOARP):
+        return None
+    return decode_u32(cache[:4]) / _USER_HZ
 
 
 def _is_the_kernels_own(state: int, flags: int, mac: bytes) -> bool:

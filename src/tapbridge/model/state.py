@@ -221,7 +221,8 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbour:
-    """An entry of the ARP or ND table. `state` is NUD_* (0x80 permanent); `flags` is NTF_*."""
+    """An entry of the ARP or ND table. `state` is NUD_* (0x80 permanent); `flags` is NTF_*. `confirmed_s`, which makes
+    no entry another one, is how long ago the kernel had proof of it; None for what was configured."""
 
     link: IfName
     family: Family
@@ -230,6 +231,7 @@ class Neighbour:
     state: int = 0x04
     flags: int = 0
     protocol: int = 0
+    confirmed_s: float | None = field(default=None, compare=False)
 
     @property
     def configured(self) -> bool:

@@ -50,6 +50,18 @@ def test_the_host_s_neighbours_count(processes: Processes) -> None:
     assert sources(look()) == {"192.0.2.31": "neighbour"}
 
 
+def test_a_neighbour_is_as_old_as_the_host_s_last_proof_of_it(processes: Processes) -> None:
+    process = processes.hold("ta")
+    attach("ta")
+    write(process, "ta", arp("0.0.0.0"))
+    for ip, state in (("192.0.2.31", "reachable"), ("192.0.2.32", "stale"), ("192.0.2.33", "permanent")):
+        run("ip", "neigh", "add", ip, "lladdr", MAC, "dev", "br0", "nud", state)
+    ages = {ip: item.age for ip, item in seen(look()).items()}
+    assert ages["192.0.2.33"] is None
+    assert 0 <= (ages["192.0.2.31"] or 0.0) < 30
+    assert (ages["192.0.2.32"] or 0.0) >= 60  # never confirmed: as old as two periods of base_reachable_time
+
+
 def test_what_a_guest_says_on_its_tap_is_heard(processes: Processes) -> None:
     process = processes.hold("ta", "tb")
     attach("ta", "tb")

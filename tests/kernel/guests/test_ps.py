@@ -30,6 +30,7 @@ def test_the_document_has_the_keys_of_the_contract(processes: Processes, web: in
     document = listed()
     nic = document["guests"][0].pop("nics")[0]
     traffic = nic.pop("rx_bytes"), nic.pop("tx_bytes")
+    age = nic["addresses"][0].pop("age")
     assert document == {
         "schema": 1,
         "guests": [
@@ -49,7 +50,6 @@ def test_the_document_has_the_keys_of_the_contract(processes: Processes, web: in
                 "prefix": None,
                 "family": 4,
                 "source": "neighbour",
-                "age": None,
                 "dynamic": None,
                 "valid_lft": None,
                 "preferred_lft": None,
@@ -57,6 +57,7 @@ def test_the_document_has_the_keys_of_the_contract(processes: Processes, web: in
         ],
     }
     assert all(isinstance(count, int) for count in traffic)
+    assert age >= 60  # nobody has confirmed it
 
 
 def test_a_script_gets_plain_columns(processes: Processes, web: int) -> None:

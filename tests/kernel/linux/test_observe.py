@@ -183,6 +183,10 @@ def test_neighbours_are_those_of_ip(everything: LinuxHost) -> None:
     proxies = {(n.link, n.ip) for n in seen if n.flags & 0x08}
     assert proxies == {(item["dev"], item["dst"]) for item in ip("neigh", "show", "proxy")}
     assert proxies == {("nic1", "192.0.2.77"), ("nic1", "2001:db8::77")}
+    ages = {(n.link, n.ip): n.confirmed_s for n in seen if not n.configured and n.confirmed_s is not None}
+    asked = {(x["dev"], x["dst"]): x["confirmed"] for x in ip("-s", "neigh", "show", "nud", "all") if "confirmed" in x}
+    assert ages
+    assert all(abs(asked[key] - age) <= 5 for key, age in ages.items())
 
 
 def test_forwarding_entries_are_those_of_the_bridge_tool(everything: LinuxHost) -> None:
