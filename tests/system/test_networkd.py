@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import pytest
 
 from kit.changes import until
 from kit.container import GATEWAY, NIC_MAC, Container, container
+from kit.tally import WHOLE
 
 RENEWAL_S = 5
 WINDOW_S = 3
@@ -52,7 +52,7 @@ sys.exit(main())
 """
 POINTS_UP = ["ReloadClient#1", "PauseClient#1", "SetMaster#1", "AwaitClient#3"]
 POINTS_DOWN = ["PauseClient#1", "ReloadClient#1", "AwaitClient#2", "DeleteLink#1"]
-if os.environ.get("TAPBRIDGE_ALL"):
+if WHOLE:
     POINTS_UP += ["WriteFile#1", "AwaitClient#1", "Shield#1", "ResumeClient#1", "AwaitClient#2", "WriteFile#2"]
     POINTS_UP += ["ReloadClient#2"]
     POINTS_DOWN += ["SetMaster#1", "ResumeClient#1", "WriteFile#1", "WriteFile#2", "AwaitClient#1", "WriteFile#3"]

@@ -1,35 +1,51 @@
-"""netplan: no process of its own. It writes the files of systemd-networkd or NetworkManager, and is known by them."""
+"""netplan: no process of its own. It writes the files of systemd-networkd or NetworkManager, and is known by them.
+
+So the hand-over is that of the manager. netplan writes its files anew at every `netplan apply` and at every boot, and
+those alone whose name is its own; ours stand beside them, below /run, and count before them until the next boot.
+
+That holds for systemd-networkd. NetworkManager is stopped by `netplan apply`, the addresses of its links are flushed,
+and at its start it takes the NIC out of the bridge while the bridge keeps the routes: the host would be dark.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
+from tapbridge.core.adopt import HandOver
 from tapbridge.model.state import State
 from tapbridge.model.values import IfName
-from tapbridge.owners.owner import Owner, Unbuilt, clients_of, find_among
+from tapbridge.owners.networkd import NETWORKD
+from tapbridge.owners.owner import Move, Owner, clients_of, find_among, refusal
 
 _MARK: Final = "netplan-"  # /run/systemd/network/10-netplan-eth0.network, …/netplan-eth0.nmconnection
+_RENDERERS: Final = (NETWORKD.name, "NetworkManager")
 
 
 @dataclass(frozen=True, slots=True)
-class Netplan(Unbuilt):
+class Netplan:
     """A manager whose file for the link was written by netplan."""
+
+    name: str = "netplan"
 
     def find(self, state: State, link: IfName) -> Owner | None:
         """The owner: the manager that holds the link by one of netplan's files."""
         clients = tuple(
             client
-            for client in clients_of(state, link, *self.programs)
+            for client in clients_of(state, link, *_RENDERERS)
             if any(_MARK in file.path.rpartition("/")[2] for file in client.files)
         )
         name = f"{self.name} ({clients[0].program})" if clients else self.name
-        return find_among(clients, link, self, name, self.does)
+        return find_among(clients, link, self, name, "manages")
+
+    def hand_over(self, owner: Owner, move: Move) -> HandOver:
+        """What the manager needs done. Raises Refused."""
+        if owner.clients[0].program == NETWORKD.name:
+            return NETWORKD.hand_over(owner, move)
+        why = "the next `netplan apply` would take it out of the bridge and leave the host cut off"
+        raise refusal(
+            owner, why, f"let NetworkManager hold it by a profile of its own: nmcli connection add ifname {move.source}"
+        )
 
 
-NETPLAN: Final = Netplan(
-    name="netplan",
-    programs=("systemd-networkd", "NetworkManager"),
-    does="manages",
-    hint="name a NIC that is not in netplan's YAML files",
-)
+NETPLAN: Final = Netplan()
