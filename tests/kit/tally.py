@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Final, TypeVar
 
 from kit.injection import Call
@@ -60,14 +62,30 @@ def spread(items: Sequence[_T], most: int, *, offset: int = 0) -> list[_T]:
     return [items[(offset + number * len(items) // most) % len(items)] for number in range(most)]
 
 
+def thinned(calls: Sequence[Call]) -> list[Call]:
+    """The calls that change something, and every third of those that only ask."""
+    asking = [call for call in calls if call.role == "asks"][::3]
+    return [call for call in calls if call.role != "asks" or call in asking]
+
+
 def changing(calls: Sequence[Call]) -> list[Call]:
     """The calls that change something, start something or tell something."""
     return [call for call in calls if call.role != "asks"]
 
 
-def page(tallies: Iterable[Tally], commit: str) -> str:
-    """docs/reliability.md: the table of a whole run."""
-    return "\n".join([*_HEAD.format(kernel=platform.release(), commit=commit).splitlines(), *_table(tallies), ""])
+def together(record: Path, tallies: Iterable[Tally], commit: str) -> str:
+    """docs/reliability.md: the table of a whole run, which may be made in parts; `record` has the parts before."""
+    there = json.loads(record.read_text()) if record.exists() else []
+    parts = {_key(tally): (commit, tally) for commit, tally in ((c, Tally(**told)) for c, told in there)}
+    parts |= {_key(tally): (commit, tally) for tally in tallies}
+    record.write_text(json.dumps([[commit, asdict(tally)] for commit, tally in parts.values()]))
+    commits = ", ".join(dict.fromkeys(commit for commit, _ in parts.values()))
+    head = _HEAD.format(kernel=platform.release(), commits=commits)
+    return "\n".join([*head.splitlines(), *_table(tally for _, tally in parts.values()), ""])
+
+
+def _key(tally: Tally) -> tuple[str, str, str]:
+    return tally.fault, tally.scene, tally.verb
 
 
 def _table(tallies: Iterable[Tally]) -> Iterator[str]:
@@ -100,8 +118,9 @@ command in a dry run, and then each of them is the one at which the program is k
   secondaries (labels, lifetimes, peers, a second subnet); policy (rules, tables, multipath, static ARP); take-name;
   bridges (somebody's bridge, a guest's tap and a foreign one); docker (its bridge and its nft rules).
 - **Points.** Before every system call that changes something outside (netlink, files, ioctl, bpf, signals), starts a
-  process, or prints; in the whole run also before those that only ask. Not reached: a call that a program made in the
-  dry run and not this time, such as another look at what it waits for.
+  process, or prints; in the whole run also before every third of those that only ask. Where calls fail, each of these
+  has one fault in each scene, the next one in the next scene. Not reached: a call that a program made in the dry run
+  and not this time, such as another look at what it waits for.
 - **Held** means: after one `tapbridge recover` the host is, by fingerprint, that of before or that of after. And at
   each point, with nothing recovered, a new TCP connection and a ping are answered at every address, from a
   neighbour, the gateway and behind it, over IPv4 and IPv6, with the neighbour caches of the LAN emptied. Where a call
@@ -110,5 +129,5 @@ command in a dry run, and then each of them is the one at which the program is k
   all tables, rules, static neighbours, ports and their flags, static forwarding entries, the nft ruleset, all switches
   of all links, files with mode, owner and content, processes. tests/kit/fingerprint.py names what it leaves out.
 
-Linux {kernel}, commit {commit}.
+Linux {kernel}. A whole run may be made in parts, at commits of one day: {commits}.
 """
