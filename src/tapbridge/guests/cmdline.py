@@ -56,7 +56,7 @@ def parse_launch(argv: Sequence[str], program: str) -> Launch:
         return _qemu(words)
     hypervisor = next((name for name in HYPERVISORS if bare == name or bare.startswith(f"{name}-")), None)
     if hypervisor == "firecracker":
-        names = [value for option, value in _options(words) if option == "id"]
+        names = [value for option, value in options(words) if option == "id"]
         return Launch(hypervisor=hypervisor, name=names[-1] if names else None)
     return _rust_vmm(words, hypervisor) if hypervisor in ("cloud-hypervisor", "crosvm") else Launch()
 
@@ -65,7 +65,7 @@ def _qemu(argv: Sequence[str]) -> Launch:
     name: str | None = None
     taps: list[tuple[str, Netdev]] = []
     cards: list[tuple[str, Mac | None]] = []
-    for number, (option, value) in enumerate(_options(argv)):
+    for number, (option, value) in enumerate(options(argv)):
         if option == "name":
             name = _pairs(value, "guest").get("guest") or name
             continue
@@ -103,7 +103,7 @@ def _rust_vmm(argv: Sequence[str], program: str) -> Launch:
     """cloud-hypervisor (`--net tap=,mac=,fd=`, several values behind one --net) and crosvm (`--net tap-name=,mac=`)."""
     name: str | None = None
     netdevs: list[Netdev] = []
-    for option, value in _options(argv, many=program == "cloud-hypervisor"):
+    for option, value in options(argv, many=program == "cloud-hypervisor"):
         if option == "name":
             name = value or None
         elif option == "net":
@@ -124,7 +124,7 @@ def _rust_vmm(argv: Sequence[str], program: str) -> Launch:
     return Launch(hypervisor=program, name=name, netdevs=tuple(netdevs))
 
 
-def _options(argv: Sequence[str], *, many: bool = False) -> Iterator[tuple[str, str]]:
+def options(argv: Sequence[str], *, many: bool = False) -> Iterator[tuple[str, str]]:
     """Every `-option value`, `--option value` and `--option=value`; with `many`, every value behind the option."""
     option = ""
     for word in argv[1:]:

@@ -135,6 +135,14 @@ def find_namespace(kind: str, folder: str = f"{PROC}/thread-self") -> tuple[int,
     return status.st_dev, status.st_ino
 
 
+def read_cgroup(pid: int) -> str:
+    """The control groups of a process, a line for each hierarchy; "" if it has ended."""
+    try:
+        return _glance(f"{PROC}/{pid}/cgroup").decode("utf-8", "backslashreplace")
+    except OSError:
+        return ""
+
+
 def _find_executable(folder: str) -> str | None:
     try:
         target = os.readlink(f"{folder}/exe")

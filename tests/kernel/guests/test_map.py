@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 import subprocess
+from pathlib import Path
 
 from kit.command import run
 from kit.holders import Processes, attach, by_link, look, make_bridge, read, said, write
@@ -70,6 +71,17 @@ def test_a_command_line_like_libvirt_s_is_understood(processes: Processes) -> No
         os.close(fd)
     ((guest, nic),) = by_link(look()).values()
     assert (guest.name, guest.pid, nic.link, nic.mac) == ("debian12", process.pid, "vnet0", MAC)
+
+
+def test_a_guest_of_multipass_is_called_as_there(processes: Processes, tmp_path: Path) -> None:
+    disk = tmp_path / "multipassd/vault/instances/primary/disk.img"
+    disk.parent.mkdir(parents=True)
+    disk.write_bytes(bytes(1 << 20))
+    processes.qemu(
+        *("-nic", f"tap,ifname=tap-4b63de,script=no,downscript=no,model=e1000,mac={MAC}"),
+        *("-drive", f"file={disk},if=none,format=raw,id=hda"),
+    )
+    assert [(guest.name, guest.hypervisor) for guest in look().guests] == [("primary", "qemu")]
 
 
 def test_two_guests_of_one_launcher_that_keeps_their_taps_are_two_guests(processes: Processes) -> None:
