@@ -30,7 +30,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     longer.add_argument(
         "--listen",
         metavar="SECONDS",
-        help="listen on the taps for so long (0.1 to 3600) to learn addresses by ARP, DHCP and ND; needs CAP_NET_RAW",
+        help="listen on the taps for so long (0.1 to 3600) to learn addresses: ARP, DHCP, ND, mDNS; needs CAP_NET_RAW",
     )
     longer.add_argument(
         "--wait-ip",
@@ -175,4 +175,5 @@ def _address(item: Sighting) -> dict[str, Any]:
         "dynamic": item.dynamic,
         "valid_lft": item.valid_lft,
         "preferred_lft": item.preferred_lft,
+        "hostname": item.hostname,
     }

@@ -153,7 +153,7 @@ def _sightings(nic: GuestNic) -> tuple[str, ...]:
 
 def evidence(item: Sighting) -> str:
     """Where an address is known from, and how fresh that is."""
-    words = [item.source]
+    words = [item.source if item.hostname is None else f"{item.source} of {item.hostname}"]
     if item.age is not None:
         words.append(f"{short_time(item.age)} ago")
     if item.valid_lft is not None:

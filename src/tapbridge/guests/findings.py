@@ -12,9 +12,11 @@ _NAMES = 8
 
 
 def duplicates(guests: Sequence[Guest]) -> tuple[Finding, ...]:
-    """MACs and IPs that two NICs on one bridge have. On two bridges they may be right: networks behind NAT repeat."""
+    """MACs and IPs that two NICs on one bridge have, and client ids that two guests there have. On two bridges they may
+    be right: networks behind NAT repeat."""
     macs: dict[tuple[str, str], list[str]] = {}
     ips: dict[tuple[str, str], dict[str, str]] = {}
+    clients: dict[tuple[str, str], dict[str, str]] = {}
     for guest in guests:
         for nic in guest.nics:
             if nic.bridge is None or nic.mac is None:
@@ -23,31 +25,54 @@ def duplicates(guests: Sequence[Guest]) -> tuple[Finding, ...]:
             macs.setdefault((nic.bridge, nic.mac), []).append(who)
             for address in nic.addresses:
                 ips.setdefault((nic.bridge, address.ip), {}).setdefault(nic.mac, who)
+                if address.client_id is not None:
+                    same = clients.setdefault((nic.bridge, address.client_id), {})
+                    same.setdefault(str(guest.pid or nic.link), who)
     found = [
-        Finding(
-            code="duplicate-mac",
-            severity=Severity.WARNING,
-            subject=mac,
-            message=f"{len(who)} guests on {bridge} have the MAC {mac}: each loses the other's packets",
-            evidence=tuple(who[:_NAMES]),
-            fix="give each guest a MAC of its own; tapbridge run does so by itself",
+        _warning(
+            "duplicate-mac",
+            mac,
+            f"{len(who)} guests on {bridge} have the MAC {mac}: each loses the other's packets",
+            who,
+            "give each guest a MAC of its own; tapbridge run does so by itself",
         )
         for (bridge, mac), who in macs.items()
         if len(who) > 1
     ]
     found += [
-        Finding(
-            code="duplicate-ip",
-            severity=Severity.WARNING,
-            subject=ip,
-            message=f"{len(who)} guests on {bridge} are seen with the address {ip}",
-            evidence=tuple(f"{name}, {mac}" for mac, name in who.items())[:_NAMES],
-            fix="change the address of one; after cloning a guest also its machine-id, which DHCP clients send",
+        _warning(
+            "duplicate-ip",
+            ip,
+            f"{len(who)} guests on {bridge} are seen with the address {ip}",
+            [f"{name}, {mac}" for mac, name in who.items()],
+            "change the address of one; after cloning a guest also its machine-id, which DHCP clients send",
         )
         for (bridge, ip), who in ips.items()
         if len(who) > 1
     ]
+    found += [
+        _warning(
+            "duplicate-client-id",
+            client_id,
+            f"{len(who)} guests on {bridge} have the DHCP client id {client_id}: a server takes them for one",
+            list(who.values()),
+            "after cloning a guest change its machine-id, of which DHCP clients make their id",
+        )
+        for (bridge, client_id), who in clients.items()
+        if len(who) > 1
+    ]
     return tuple(found)
+
+
+def _warning(code: str, subject: str, message: str, evidence: Sequence[str], fix: str) -> Finding:
+    return Finding(
+        code=code,
+        severity=Severity.WARNING,
+        subject=subject,
+        message=message,
+        evidence=tuple(evidence[:_NAMES]),
+        fix=fix,
+    )
 
 
 def describe_nic(guest: Guest, nic: GuestNic) -> str:

@@ -13,7 +13,7 @@ from tapbridge.model.guest import HYPERVISORS, Guest, GuestNic, Sighting
 from tapbridge.model.state import Link, State
 from tapbridge.model.values import IfName, Mac, ip_bits, is_link_local
 
-HEARD: Final = ("dhcp", "arp", "nd")
+HEARD: Final = ("dhcp", "arp", "nd", "mdns")
 SOURCES: Final = (*HEARD, "lease", "neighbour")
 """Best first: what is heard on the tap, what a server wrote down, what the host remembers."""
 
@@ -123,6 +123,8 @@ def _merge(sightings: list[Sighting]) -> Sighting:
             prefix=first.prefix if first.prefix is not None else other.prefix,
             dynamic=first.dynamic if first.dynamic is not None else other.dynamic,
             valid_lft=first.valid_lft if first.valid_lft is not None else other.valid_lft,
+            hostname=first.hostname if first.hostname is not None else other.hostname,
+            client_id=first.client_id if first.client_id is not None else other.client_id,
         )
     return first
 

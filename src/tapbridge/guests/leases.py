@@ -6,8 +6,10 @@ such a sighting is unknown.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
+from tapbridge.guests.frames import find_hostname
 from tapbridge.model.guest import Sighting
 from tapbridge.model.values import IfName, Mac, parse_ip, parse_mac
 
@@ -27,7 +29,7 @@ def parse_dnsmasq(text: str, *, now: float, link: IfName | None = None) -> tuple
             mac = _find_mac(words[1]) or _find_duid_mac(words[4])
             sighting = _sighting(mac, words[2], int(words[0][:15]), now, link)
             if sighting is not None:
-                found.append(sighting)
+                found.append(_called(sighting, words[3], words[4]))
     return tuple(found)
 
 
@@ -47,7 +49,7 @@ def parse_libvirt(text: str, *, now: float, link: IfName | None = None) -> tuple
         mac = _find_mac(entry.get("mac-address"))
         sighting = _sighting(mac, entry.get("ip-address"), expiry if isinstance(expiry, int) else 0, now, link)
         if sighting is not None:
-            found.append(sighting)
+            found.append(_called(sighting, entry.get("hostname"), entry.get("client-id")))
     return tuple(found)
 
 
@@ -61,6 +63,17 @@ def _sighting(mac: Mac | None, ip: object, expiry: int, now: float, link: IfName
         return None
     left = int(expiry - now) if expiry else None
     return Sighting(mac=mac, family=family, ip=canonical, source="lease", dynamic=True, valid_lft=left, link=link)
+
+
+def _called(sighting: Sighting, name: object, client_id: object) -> Sighting:
+    """With the guest's name and client id, for which `*` stands where there is none. All cards of a guest may have the
+    same DUID, which is what identifies a client of DHCPv6."""
+    theirs = isinstance(client_id, str) and client_id != "*" and sighting.family == 4
+    return replace(
+        sighting,
+        hostname=find_hostname(name) if isinstance(name, str) else None,
+        client_id=str(client_id).lower() if theirs else None,
+    )
 
 
 def find_lease_file(argv: tuple[str, ...]) -> str | None:

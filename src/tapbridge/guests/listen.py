@@ -1,4 +1,4 @@
-"""Listening on taps: packet sockets that hear only ARP, DHCPv4 and neighbour discovery.
+"""Listening on taps: packet sockets that hear only ARP, DHCPv4, neighbour discovery and multicast DNS.
 
 A packet socket on a tap hears the guest's own frames as incoming and what the host sends to the guest as
 outgoing. The guest's are its own word about itself. Of the outgoing ones only a DHCP server's acknowledgement
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
-from tapbridge.guests.frames import FRAME_BYTES, Word, find_sender, read_frame
+from tapbridge.guests.frames import FRAME_BYTES, Client, Word, find_sender, read_client, read_frame
 from tapbridge.model.guest import GuestNic, Sighting
 from tapbridge.model.values import IfName, Mac
 
@@ -50,12 +50,18 @@ _PROGRAM = (
     ("", _IP_HEADER, 14, "", ""),
     ("", _LOAD16_BEHIND_IP, 14, "", ""),
     ("", _EQUAL, 67, "take", ""),
-    ("", _EQUAL, 68, "take", "drop"),
+    ("", _EQUAL, 68, "take", ""),
+    ("", _EQUAL, 5353, "", "drop"),
+    ("", _LOAD, _PACKET_TYPE, "", ""),
+    ("own", _EQUAL, socket.PACKET_OUTGOING, "drop", "take"),
     ("ipv6", _LOAD8, 20, "", ""),
+    ("", _EQUAL, socket.IPPROTO_UDP, "mdns6", ""),
     ("", _EQUAL, socket.IPPROTO_ICMPV6, "", "drop"),
     ("", _LOAD8, 54, "", ""),
     ("", _AT_LEAST, 133, "", "drop"),
-    ("", _GREATER, 136, "drop", ""),
+    ("", _GREATER, 136, "drop", "take"),
+    ("mdns6", _LOAD16, 54, "", ""),
+    ("", _EQUAL, 5353, "take", "drop"),
     ("take", _RETURN, FRAME_BYTES, "", ""),
     ("drop", _RETURN, 0, "", ""),
 )
@@ -72,6 +78,7 @@ class _Ear:
     macs: set[Mac] = field(default_factory=set)
     frames: int = 0
     words: dict[tuple[Mac, str], tuple[float, Word]] = field(default_factory=dict)
+    clients: dict[Mac, Client] = field(default_factory=dict)
 
     def hear(self, frame: bytes, outgoing: bool, now: float) -> Word | None:
         """Take a frame in; what it says, if it counts."""
@@ -80,6 +87,9 @@ class _Ear:
         sender = None if towards else find_sender(frame)
         if sender is not None and len(self.macs) < ADDRESSES:
             self.macs.add(sender)
+        client = None if towards else read_client(frame)
+        if client is not None and client.mac in self.macs:
+            self.clients[client.mac] = client
         word = read_frame(frame)
         if word is None or word.granted != towards or (towards and word.mac not in self.macs):
             return None
@@ -156,14 +166,16 @@ class Ears:
         """What was heard so far."""
         now = time.monotonic()
         return tuple(
-            _sighting(ear.link, now - when, word) for ear in self._ears.values() for when, word in ear.words.values()
+            _sighting(ear.link, now - when, word, ear.clients.get(word.mac) if word.source == "dhcp" else None)
+            for ear in self._ears.values()
+            for when, word in ear.words.values()
         )
 
     def _close(self, link: IfName) -> None:
         self._ears.pop(link).packets.close()
 
 
-def _sighting(link: IfName, age: float, word: Word) -> Sighting:
+def _sighting(link: IfName, age: float, word: Word, client: Client | None) -> Sighting:
     return Sighting(
         mac=word.mac,
         family=word.family,
@@ -174,6 +186,8 @@ def _sighting(link: IfName, age: float, word: Word) -> Sighting:
         dynamic=True if word.source == "dhcp" else None,
         valid_lft=None if word.valid_lft is None else max(0, word.valid_lft - int(age)),
         link=link,
+        hostname=client.hostname if client is not None else word.hostname,
+        client_id=client.client_id if client is not None else None,
     )
 
 
@@ -202,9 +216,9 @@ def assemble(*, mirrored: bool = False) -> bytes:
     """The filter as the kernel takes it: an array of struct sock_filter; mirrored for a macvtap."""
     places = {label: place for place, (label, *_) in enumerate(_PROGRAM) if label}
     code = b""
-    for place, (_, operation, operand, true, false) in enumerate(_PROGRAM):
-        ways = (false, true) if mirrored and place == places["way"] else (true, false)
-        jumps = [places[label] - place - 1 if label else 0 for label in ways]
+    for place, (label, operation, operand, true, false) in enumerate(_PROGRAM):
+        ways = (false, true) if mirrored and label in ("way", "own") else (true, false)
+        jumps = [places[way] - place - 1 if way else 0 for way in ways]
         code += struct.pack("HBBI", operation, *jumps, operand)
     return code
 

@@ -14,9 +14,10 @@ HYPERVISORS = ("qemu", "firecracker", "cloud-hypervisor", "crosvm")
 class Sighting:
     """One piece of evidence that the holder of a MAC has an address.
 
-    `source`: dhcp, arp, nd (heard on the tap), lease (a DHCP server's file), neighbour (the host's own table).
+    `source`: dhcp, arp, nd, mdns (heard on the tap), lease (a DHCP server's file), neighbour (the host's own table).
     `age` is the seconds since then, None where the source does not tell. `link` is the link on whose segment it
-    holds, None where the source does not say. Lifetimes are seconds that remain; None is unknown.
+    holds, None where the source does not say. Lifetimes are seconds that remain; None is unknown. `hostname` is what
+    the guest calls itself, `client_id` how it is known to a DHCP server.
     """
 
     mac: Mac
@@ -29,6 +30,8 @@ class Sighting:
     valid_lft: int | None = None
     preferred_lft: int | None = None
     link: IfName | None = None
+    hostname: str | None = None
+    client_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kit.command import run
-from kit.frames import MAC, OTHER, announcement, arp, await_ears, dhcp_request
+from kit.frames import MAC, OTHER, announcement, arp, await_ears, dhcp_request, mdns
 from kit.holders import NOW, Processes, attach, by_link, dhcp_server, look, said, write
 from tapbridge.guests import survey as survey_module
 from tapbridge.guests.listen import ADDRESSES, FRAMES
@@ -92,6 +92,38 @@ def test_the_server_s_acknowledgement_tells_prefix_and_lifetime(processes: Proce
     assert address.valid_lft is not None
     assert 3500 < address.valid_lft <= 3600
     assert sources(found, "tb") == {}  # the broadcast acknowledgement was flooded to it, too
+
+
+def test_the_name_that_a_guest_has_for_itself_is_heard_by_dhcp_and_by_multicast_dns(
+    processes: Processes, tmp_path: Path
+) -> None:
+    run("ip", "addr", "add", "192.0.2.1/24", "dev", "br0")
+    process = processes.hold("ta", "tb")
+    attach("ta", "tb")
+    dhcp_server(processes, tmp_path / "leases")
+
+    def say() -> None:
+        write(process, "ta", dhcp_request("192.0.2.60", options=b"\x0c\x03web"))
+        write(process, "tb", mdns("192.0.2.31", "db", OTHER))
+
+    found = look_while(say, taps=2, listen_s=3)
+    assert [(item.source, item.hostname) for item in seen(found).values()] == [("dhcp", "web")]
+    assert [(item.source, item.hostname) for item in seen(found, "tb").values()] == [("mdns", "db")]
+
+
+def test_clones_with_one_client_id_are_told(processes: Processes, tmp_path: Path) -> None:
+    run("ip", "addr", "add", "192.0.2.1/24", "dev", "br0")
+    first, second = processes.hold("ta"), processes.hold("tb")
+    attach("ta", "tb")
+    dhcp_server(processes, tmp_path / "leases")
+
+    def say() -> None:
+        client_id = b"\x3d\x04\xff\x01\x02\x03"
+        write(first, "ta", dhcp_request("192.0.2.60", options=client_id))
+        write(second, "tb", dhcp_request("192.0.2.60", OTHER, options=client_id))
+
+    found = look_while(say, taps=2, listen_s=4)
+    assert ("duplicate-client-id", "ff:01:02:03") in said(found)
 
 
 def test_a_guest_that_floods_is_left_and_the_others_are_heard(processes: Processes) -> None:

@@ -47,6 +47,7 @@ def test_the_document_has_the_keys_of_the_contract(processes: Processes, web: in
         "addresses": [
             {
                 "ip": "192.0.2.31",
+                "hostname": None,
                 "prefix": None,
                 "family": 4,
                 "source": "neighbour",

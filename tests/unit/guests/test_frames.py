@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapbridge.guests.frames import Word, read_frame
+from tapbridge.guests.dns import find_owner
+from tapbridge.guests.frames import Client, Word, read_client, read_frame
 
 MAC = "52:54:00:aa:bb:01"
 OTHER = "52:54:00:aa:bb:02"
@@ -133,10 +134,98 @@ def test_discovery_that_says_nothing_is_passed_over(frame: bytes) -> None:
     assert read_frame(frame) is None
 
 
+GROUP4, GROUP6 = socket.inet_aton("224.0.0.251"), socket.inet_pton(socket.AF_INET6, "ff02::fb")
+WEB = b"\3web\5local\0"
+
+
+def record(owner: bytes, kind: int, address: bytes) -> bytes:
+    return owner + struct.pack("!HHIH", kind, 0x8001, 120, len(address)) + address
+
+
+def answer(*records: bytes, questions: bytes = b"", flags: int = 0x8400) -> bytes:
+    """A message of multicast DNS; with `questions` there is one before the answers."""
+    header = struct.pack("!HHHHHH", 0, flags, 1 if questions else 0, len(records), 0, 0)
+    return header + questions + b"".join(records)
+
+
+def mdns4(ip: str, message: bytes, group: bytes = GROUP4, port: int = 5353) -> bytes:
+    udp = struct.pack("!HHHH", port, 5353, 8 + len(message), 0) + message
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 255, 17, 0)
+    return ethernet(0x0800, header + socket.inet_aton(ip) + group + udp)
+
+
+def mdns6(ip: str, message: bytes, group: bytes = GROUP6) -> bytes:
+    udp = struct.pack("!HHHH", 5353, 5353, 8 + len(message), 0) + message
+    header = struct.pack("!IHBB", 6 << 28, len(udp), 17, 255)
+    return ethernet(0x86DD, header + socket.inet_pton(socket.AF_INET6, ip) + group + udp)
+
+
+A, AAAA = socket.inet_aton("192.168.7.31"), socket.inet_pton(socket.AF_INET6, "fd00:7::31")
+
+
+def test_multicast_dns_tells_the_sender_s_address_and_its_name() -> None:
+    message = answer(record(WEB, 28, AAAA), record(b"\xc0\x0c", 1, A))
+    assert read_frame(mdns4("192.168.7.31", message)) == word(4, "192.168.7.31", "mdns", hostname="web")
+    assert read_frame(mdns6("fd00:7::31", message)) == word(6, "fd00:7::31", "mdns", hostname="web")
+    asks = answer(flags=0, questions=WEB + b"\0\1\0\1")
+    assert read_frame(mdns4("192.168.7.31", asks)) == word(4, "192.168.7.31", "mdns")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        mdns4("192.168.7.31", answer(), group=socket.inet_aton("192.0.2.1")),
+        mdns4("192.168.7.31", answer(), port=40000),
+        mdns4("0.0.0.0", answer()),
+        mdns6("::", answer()),
+        mdns6("fd00:7::31", answer(), group=AAAA),
+    ],
+    ids=["from afar", "a resolver", "nobody", "nobody", "from afar"],
+)
+def test_what_is_not_said_to_the_link_says_nothing_of_the_sender(frame: bytes) -> None:
+    assert read_frame(frame) is None
+
+
+@pytest.mark.parametrize(
+    ("message", "name"),
+    [
+        (answer(record(WEB, 1, A), questions=WEB + b"\0\1\0\1"), "web"),
+        (answer(record(b"\3web\3lab\5local\0", 1, A)), "web.lab"),
+        (answer(record(WEB, 16, b"\3x=1"), record(WEB, 1, A)), "web"),
+        (answer(record(b"\4\x1b[2J\5local\0", 1, A)), None),
+        (answer(record(b"\3web\3com\0", 1, A)), None),
+        (answer(record(b"\5local\0", 1, A)), None),
+        (answer(record(b"\xc0\x0c", 1, A)), None),  # it points at itself
+        (answer(record(b"\xff", 1, A)), None),
+        (answer(record(WEB, 1, socket.inet_aton("192.168.7.32"))), None),
+    ],
+)
+def test_the_owner_of_an_address_is_read_with_care(message: bytes, name: str | None) -> None:
+    assert find_owner(message, A) == name
+
+
+@given(st.binary(max_size=300), st.sampled_from((A, AAAA)))
+def test_no_message_upsets_the_reader_of_names(rest: bytes, address: bytes) -> None:
+    found = find_owner(b"\0\0\x84\0" + rest, address)
+    assert found is None or found.isprintable()
+
+
+def test_a_client_of_dhcp_tells_its_name_and_its_id_whatever_it_asks() -> None:
+    options = b"\x0c\x03web\x3d\x07\x01" + RAW
+    for said in (1, 3):
+        assert read_client(dhcp(said, reply=False, options=options)) == Client(
+            mac=MAC, hostname="web", client_id=f"01:{MAC}"
+        )
+    assert read_client(dhcp(1, reply=False, options=b"\x0c\x04\x1b[2J")) == Client(mac=MAC)
+    assert read_client(dhcp(5, reply=True, options=options)) is None
+    assert read_client(dhcp(1, reply=False, options=options, client=RAW_OTHER)) is None
+    assert read_client(arp("192.168.7.31")) is None
+
+
 @given(st.sampled_from([b"\x08\x06", b"\x08\x00", b"\x86\xdd", b"\x81\x00"]), st.binary(max_size=700))
 def test_no_frame_upsets_the_reader(kind: bytes, rest: bytes) -> None:
     found = read_frame(ALL + RAW + kind + rest)
-    assert found is None or found.source in ("arp", "dhcp", "nd")
+    assert found is None or found.source in ("arp", "dhcp", "nd", "mdns")
 
 
 WHOLE = (
@@ -144,6 +233,8 @@ WHOLE = (
     dhcp(5, reply=True, yiaddr="192.168.7.31", options=GRANT),
     dhcp(3, reply=False, ciaddr="192.168.7.31", header=15),
     nd(136, "fe80::1", "fd00:7::31"),
+    mdns4("192.168.7.31", answer(record(WEB, 1, A))),
+    mdns6("fd00:7::31", answer(record(WEB, 28, AAAA), record(b"\xc0\x0c", 1, A))),
 )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tapbridge.guests.cmdline import Launch, Netdev
 from tapbridge.guests.findings import duplicates, elsewhere, hidden_holders
 from tapbridge.guests.join import Holder, join, place
 from tapbridge.guests.procfs import Holding, Process
-from tapbridge.model.guest import Guest, Sighting
+from tapbridge.model.guest import Guest, GuestNic, Sighting
 from tapbridge.model.state import ForwardingEntry, Link, State
 from tapbridge.model.values import IfName, Mac
 
@@ -197,6 +198,20 @@ def test_two_guests_with_one_address_are_both_named() -> None:
     (finding,) = duplicates(two_guests(MAC, OTHER))
     assert (finding.code, finding.subject) == ("duplicate-ip", "192.0.2.1")
     assert finding.evidence == (f"a (ta, PID 7), {MAC}", f"b (tb, PID 8), {OTHER}")
+
+
+def test_two_guests_with_one_client_id_are_both_named_and_two_cards_of_one_are_not() -> None:
+    a, b = two_guests(MAC, OTHER)
+    a, b = (replace(guest, nics=tuple(_known(nic, ip) for nic in guest.nics)) for guest, ip in ((a, "1"), (b, "2")))
+    (finding,) = duplicates([a, b])
+    assert (finding.code, finding.subject) == ("duplicate-client-id", "ff:01")
+    assert finding.evidence == ("a (ta, PID 7)", "b (tb, PID 8)")
+    assert duplicates([replace(a, nics=(*a.nics, *b.nics))]) == ()
+
+
+def _known(nic: GuestNic, ip: str) -> GuestNic:
+    assert nic.mac is not None
+    return replace(nic, addresses=(seen(nic.mac, f"192.0.2.{ip}", "lease", client_id="ff:01"),))
 
 
 def test_on_two_bridges_the_same_address_may_be_right() -> None:

@@ -32,6 +32,19 @@ def test_leases_of_dnsmasq_tell_address_and_time_left() -> None:
     ]
 
 
+def test_leases_tell_names_and_client_ids_but_not_the_id_of_a_whole_machine() -> None:
+    assert [(x.hostname, x.client_id) for x in parse_dnsmasq(DNSMASQ, now=NOW)] == [
+        ("web", "01:52:54:00:aa:bb:01"),
+        (None, None),
+        ("web", None),
+        ("db", None),
+    ]
+    entry = {"ip-address": "192.168.122.5", "mac-address": "52:54:00:aa:bb:01", "expiry-time": 0}
+    strange = [{**entry, "hostname": "web", "client-id": "FF:01"}, {**entry, "hostname": "\x1b[2J", "client-id": 7}]
+    found = parse_libvirt(json.dumps(strange), now=NOW)
+    assert [(x.hostname, x.client_id) for x in found] == [("web", "ff:01"), (None, None)]
+
+
 def test_a_lease_is_dynamic_and_of_unknown_age() -> None:
     first = parse_dnsmasq(DNSMASQ, now=NOW)[0]
     assert (first.source, first.dynamic, first.age, first.prefix) == ("lease", True, None, None)
