@@ -35,7 +35,7 @@ PACKAGES = "usr/lib/python3/dist-packages"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BOOT_LIMIT_S = 60
 
-_TOGETHER = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child")
+TOGETHER = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child")
 _NUMBERS = itertools.count(1)
 
 _LAUNCH = """
@@ -82,7 +82,7 @@ class Container:
                 ready = stack.enter_context(_notify_socket(self.place / "notify"))
                 console = stack.enter_context((self.place / "console").open("wb"))
                 self._nspawn = subprocess.Popen(
-                    [*_TOGETHER, "--mount", "--propagation", "private", "--mount-proc", "sh", "-c", _LAUNCH],
+                    [*TOGETHER, "--mount", "--propagation", "private", "--mount-proc", "sh", "-c", _LAUNCH],
                     stdin=subprocess.DEVNULL,
                     stdout=console,
                     stderr=subprocess.STDOUT,
@@ -160,7 +160,7 @@ class Container:
 
     def _end(self) -> None:
         assert self._nspawn is not None
-        _end(self._nspawn)
+        end(self._nspawn)
         self._nspawn, self.leader = None, 0
         run("unshare", "--mount", "sh", "-c", _SWEEP, env={"OWN": str(os.getpid())})
 
@@ -190,8 +190,8 @@ def container(suite: str = "bookworm", *, server: Sequence[str] = ()) -> Iterato
     try:
         for name in ("upper", "work", "root"):
             (place / name).mkdir()
-        _install(place / "upper")
-        with _lan(place, server) as lan:
+        install(place / "upper")
+        with served_lan(place, server) as lan:
             one = Container(lan, place, lower)
             try:
                 one.boot()
@@ -202,7 +202,7 @@ def container(suite: str = "bookworm", *, server: Sequence[str] = ()) -> Iterato
         shutil.rmtree(place)
 
 
-def _install(upper: Path) -> None:
+def install(upper: Path) -> None:
     """The program of this checkout, owned by root, as a package of Debian's Python and as a command."""
     shutil.copytree(SRC, upper / PACKAGES / "tapbridge")
     command = upper / "usr/local/bin/tapbridge"
@@ -212,7 +212,7 @@ def _install(upper: Path) -> None:
 
 
 @contextmanager
-def _lan(place: Path, options: Sequence[str]) -> Iterator[Netns]:
+def served_lan(place: Path, options: Sequence[str]) -> Iterator[Netns]:
     with new_netns() as lan:
         with lan.entered():
             run("ip", "link", "add", "lan0", "address", "02:00:00:00:01:01", "type", "bridge", "mcast_snooping", "0")
@@ -221,7 +221,7 @@ def _lan(place: Path, options: Sequence[str]) -> Iterator[Netns]:
             run("ip", "addr", "add", "2001:db8::1/64", "dev", "lan0", "nodad")
             server = subprocess.Popen(
                 [
-                    *(*_TOGETHER, "sh", "-c", '"$@"; exit', "dnsmasq"),  # a dnsmasq that is PID 1 would outlive us
+                    *(*TOGETHER, "sh", "-c", '"$@"; exit', "dnsmasq"),  # a dnsmasq that is PID 1 would outlive us
                     *("dnsmasq", "--conf-file=/dev/null", "--keep-in-foreground", "--port=0", "--user=root"),
                     *("--interface=lan0", "--bind-dynamic", "--dhcp-authoritative", "--no-ping", "--log-dhcp"),
                     f"--log-facility={place}/dnsmasq.log",
@@ -237,7 +237,7 @@ def _lan(place: Path, options: Sequence[str]) -> Iterator[Netns]:
         try:
             yield lan
         finally:
-            _end(server)
+            end(server)
 
 
 def _plug(lan: Netns) -> None:
@@ -275,8 +275,8 @@ def _leader(pid: int) -> int:
     raise AssertionError(f"process {pid} has started no container")
 
 
-def _end(together: subprocess.Popen[bytes]) -> None:
-    """End what was started as _TOGETHER, by its PID 1: its parent ends when the kernel has reaped all of them."""
+def end(together: subprocess.Popen[bytes]) -> None:
+    """End what was started as TOGETHER, by its PID 1: its parent ends when the kernel has reaped all of them."""
     for child in _children(together.pid):
         os.kill(child, signal.SIGKILL)
     together.wait(BOOT_LIMIT_S)

@@ -1,0 +1,60 @@
+"""The machine itself, and what only a boot of one's own shows: names that udev makes, an old kernel, a reboot."""
+
+from __future__ import annotations
+
+import json
+
+from kit.container import GATEWAY, NIC_MAC
+from kit.vm import NICS, Vm
+
+NIC = NICS[0]
+NETWORKD = f"[Match]\nMACAddress={NIC_MAC}\n[Network]\nDHCP=ipv4\n"
+UP = ("tapbridge", "up", "--yes", "--quiet", "--confirm", "0")
+LEASE = "ip -4 -o addr show dev {} | grep -q 'inet 192.0.2.'"
+
+
+def test_commands_go_in_and_their_words_and_codes_come_out(machine: Vm) -> None:
+    done = machine.run("cat; echo said >&2; exit 3", check=False, stdin="asked")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "asked", "said\n")
+    assert machine.run("no-such-command", "word", check=False).returncode == 127
+    assert machine.run("sleep 60", check=False, timeout_s=0.5).returncode == 127
+    assert machine.run("systemctl", "--failed", "--plain", "--no-legend").stdout == ""
+    assert machine.run("uname", "-r").stdout.startswith("6.1.")
+
+
+def test_a_real_card_is_adopted_by_the_name_that_udev_gave_it_and_a_reboot_is_as_before(machine: Vm) -> None:
+    machine.run(f"printf '%s' '{NETWORKD}' >/etc/systemd/network/nic.network; systemctl enable --now systemd-networkd")
+    machine.wait_for(LEASE.format(NIC))
+    machine.run(*UP)
+    before = machine.addresses("br0")
+    assert machine.run("ip -j link show br0 | grep -c 02:00:00:00:01:02").stdout == "1\n"
+    assert machine.run("tapbridge", "status").stdout.count(NIC) == 1
+    assert machine.addresses(NIC) == []
+    # udev has had its say about a link that is called br0, and about a tap
+    machine.run("tapbridge", "tap", "add", "tap0", "--bridge", "br0", "--quiet")
+    machine.run("udevadm", "settle")
+    links = {link["ifname"]: link for link in json.loads(machine.run("ip -j link").stdout)}
+    assert links["br0"]["address"] == NIC_MAC
+    assert links["tap0"]["master"] == "br0"
+
+    machine.reboot()
+    machine.wait_for(LEASE.format(NIC))
+    assert machine.addresses(NIC) == before
+    assert machine.run("ip -br link show type bridge").stdout == ""
+    assert machine.run("tapbridge", "status", "--json").stdout.count('"name": "br') == 0
+    assert machine.run("find /run/tapbridge /var/lib/tapbridge /run/systemd/network -type f", check=False).stdout == ""
+    machine.run("systemctl", "disable", "--now", "systemd-networkd")
+    machine.run(f"rm /etc/systemd/network/nic.network; ip addr flush dev {NIC}; ip link set {NIC} down")
+
+
+def test_this_kernel_cannot_rename_a_link_that_is_up_and_up_says_so(machine: Vm) -> None:
+    machine.run(f"ip link set {NIC} up; ip addr add 192.0.2.7/24 dev {NIC}; ip route add default via {GATEWAY}")
+    machine.wait_for(f"ip -br link show dev {NIC} | grep -q LOWER_UP")
+    done = machine.run("tapbridge", "up", "--take-name", "--json", "--confirm", "0", check=False)
+    finding = json.loads(done.stdout)["findings"][0]
+    assert (done.returncode, finding["code"]) == (3, "kernel-too-old")
+    assert "6.2" in finding["message"]
+    assert "6.1" in finding["message"]
+    assert machine.run("ip -br link show type bridge").stdout == ""
+    assert machine.addresses(NIC) == ["192.0.2.7"]
+    machine.run(f"ip addr flush dev {NIC}; ip link set {NIC} down")
