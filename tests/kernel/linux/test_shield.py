@@ -83,6 +83,21 @@ def test_what_arrives_on_the_nic_arrives_on_the_bridge(wire: tuple[LinuxHost, Ne
     host.perform([Unshield(link=NIC)])
 
 
+@pytest.mark.parametrize(("tag", "link"), [("", "br0"), ("81000000", "br0"), ("81006000", "br0"), ("81000007", "nic0")])
+def test_what_belongs_to_a_vlan_stays_on_the_nic(wire: tuple[LinuxHost, Netns], tag: str, link: str) -> None:
+    """This kernel may know no VLANs, but takes every tag off. 0 is no VLAN: such a tag has a priority only."""
+    host, peer = wire
+    host.perform([Shield(link=NIC, to=BR)])
+    frame = bytes.fromhex(f"020000000001020000000009{tag}88b5{'00' * 46}")
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5)) as receiver:
+        receiver.setblocking(False)
+        with peer.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+            sender.bind(("far0", 0))
+            sender.send(frame)
+        _, place = receiver.recvfrom(100)
+        assert place[0] == link
+
+
 def test_a_shield_ends_with_its_host(wire: tuple[LinuxHost, Netns]) -> None:
     _, peer = wire
     with LinuxHost() as short_lived:
