@@ -10,10 +10,10 @@ from kit.source import ROOT
 
 def test_the_lock_has_what_the_project_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    asked = (
-        project["project"]["dependencies"] + project["dependency-groups"]["dev"] + project["build-system"]["requires"]
-    )
-    assert {re.split(r"[<>=~! ]", name)[0] for name in asked} <= set(locked())
+    asked = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    for group in (*project["project"]["optional-dependencies"].values(), *project["dependency-groups"].values()):
+        asked += group
+    assert {re.split(r"[<>=~! ]", name)[0].replace(".", "-") for name in asked} <= set(locked())
 
 
 def test_every_locked_package_has_one_version_and_a_hash() -> None:

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from tapbridge.cli.world import World
 
 
-def borrow_taps(guest: GuestPlan, world: World, taps: list[OpenTap]) -> None:
-    """Borrow a tap for each NIC on a bridge, for this process, which is to be the guest. Each goes into `taps` as
+def borrow_taps(guest: GuestPlan, world: World, taps: list[OpenTap], pid: int) -> None:
+    """Borrow a tap for each NIC on a bridge, for the process that is the guest or is to be it. Each goes into `taps` as
     soon as it is there. Raises Forbidden, Refused, HostError."""
     nics: Sequence[Planned] = [nic for nic in guest.nics if nic.bridge is not None]
-    pidfd = os.pidfd_open(os.getpid())
+    pidfd = os.pidfd_open(pid)
     try:
         with closing(Client(str(world.broker_socket()))) as client:
             for nic in nics:

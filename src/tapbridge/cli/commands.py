@@ -23,6 +23,8 @@ COMMANDS = (
     Command("ps", "ps", "show every guest NIC: who, which tap, which bridge, which addresses"),
     Command("run", "run", "attach QEMU to a network and become it"),
     Command("args", "args", "print the QEMU arguments that `run` would use"),
+    Command("attach", "attach", "give a running guest one more NIC"),
+    Command("detach", "detach", "take a NIC out of a running guest"),
     Command("tap", "tap", "taps that wait for guests: make, delete and list them"),
     Command("broker", "broker", "lend taps to users without rights, as a policy says"),
     Command("service", "service", "let the next boot take back what a crash has left in files; start the broker"),

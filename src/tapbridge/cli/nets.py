@@ -58,13 +58,18 @@ class _OfNic(argparse.Action):
 
 def nic_options(parser: argparse.ArgumentParser) -> None:
     """Add `--name`, `--keep-nics`, `--net` and what belongs to a NIC."""
-    parser.set_defaults(nics=(), alone=NicRequest())
     parser.add_argument("--name", help="the guest's name (default: QEMU's -name, else guest)")
     parser.add_argument(
         "--keep-nics",
         action="store_true",
         help="leave NICs alone that QEMU's own arguments make (default: refuse, and say what to write instead)",
     )
+    card_options(parser)
+
+
+def card_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--net` and what belongs to a NIC."""
+    parser.set_defaults(nics=(), alone=NicRequest())
     of_nic = parser.add_argument_group("NICs", "each --net opens a NIC; the options behind it are that NIC's")
     of_nic.add_argument(
         "--net",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,7 +23,7 @@ from tapbridge.model.values import Mac
 from tapbridge.model.verdict import Finding, Severity
 from tapbridge.qemu.argv import CommandLine, Section, find_name, ids, parse_config
 from tapbridge.qemu.found import find_nics, refuse_nics, wants_none
-from tapbridge.qemu.machine import Model, choose_model, machine_of
+from tapbridge.qemu.machine import Machine, Model, choose_model, machine_of
 from tapbridge.qemu.nics import Backend, Nic, check_card, choose_id, parse_guest
 
 if TYPE_CHECKING:
@@ -114,24 +114,57 @@ def plan_guest(
     taken = set(ids(line, sections))
     nics: list[Planned] = []
     for number, (request, bridge) in enumerate(zip(requests, bridges, strict=True)):
-        model = choose_model(machine, request.model)
-        queues = request.queues or 1
-        check_card(model, queues=queues, vhost=request.vhost or "auto", user=bridge is None)
-        chosen = choose_id(number, taken)
-        taken |= {chosen, f"{chosen}-nic"}
-        nics.append(
-            Planned(
-                request=request,
-                bridge=bridge,
-                id=chosen,
-                model=model,
-                mac=macs[number],
-                queues=queues,
-                host_mtu=_host_mtu(request, bridge),
-            )
-        )
+        nics.append(_plan_nic(request, bridge, machine, macs[number], choose_id(number, taken)))
+        taken |= {nics[-1].id, f"{nics[-1].id}-nic"}
     findings = [*_about_command(line), *(finding for nic in nics for finding in _about_nic(nic))]
     return GuestPlan(name=name, nics=tuple(nics), keep_seed=keep_seed, findings=tuple(findings))
+
+
+def plan_another(
+    world: World,
+    state: State,
+    line: CommandLine,
+    request: NicRequest,
+    *,
+    name: str,
+    user: int,
+    macs: Collection[Mac],
+    taken: Collection[str],
+) -> GuestPlan:
+    """Settle everything about one more NIC of a user's guest that runs, and has these addresses and ids already.
+    Raises Refused, UsageError, HostError.
+
+    Its address is that of the first number that is free, so a NIC that was taken out and comes back has its old one.
+    """
+    from tapbridge.qemu.seed import read_seed
+
+    bridge = find_bridge(request.net, state)
+    seed, keep_seed = read_seed(world.root, world.state_dir(), state, bridge.name if bridge is not None else None)
+    seed = replace(seed, user=user or None)
+    own = own_macs(state)
+    if request.mac is not None:
+        check_mac(request.mac, own)
+        if request.mac in macs:
+            raise refuse_taken(request.mac, name, "by another NIC of the same guest")
+    numbered = (guest_mac(seed, name, number, own) for number in range(len(macs) + 1))
+    mac = request.mac or next(mac for mac in numbered if mac not in macs)
+    nic = _plan_nic(request, bridge, machine_of(line, native=os.uname().machine), mac, choose_id(len(macs), taken))
+    return GuestPlan(name=name, nics=(nic,), keep_seed=keep_seed, findings=tuple(_about_nic(nic)))
+
+
+def _plan_nic(request: NicRequest, bridge: Link | None, machine: Machine, mac: Mac, name: str) -> Planned:
+    model = choose_model(machine, request.model)
+    queues = request.queues or 1
+    check_card(model, queues=queues, vhost=request.vhost or "auto", user=bridge is None)
+    return Planned(
+        request=request,
+        bridge=bridge,
+        id=name,
+        model=model,
+        mac=mac,
+        queues=queues,
+        host_mtu=_host_mtu(request, bridge),
+    )
 
 
 def _choose_macs(requests: Sequence[NicRequest], guest: str, seed: Seed, state: State) -> list[Mac]:

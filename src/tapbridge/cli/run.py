@@ -10,22 +10,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tapbridge.cli.making import keep_seed, make_tap, open_files, vhost_files
 from tapbridge.cli.nets import USER, NicRequest, nic_options, read_requests
-from tapbridge.cli.nics import GuestPlan, Planned, check_command, check_free, guest_name, no_vhost, plan_guest
+from tapbridge.cli.nics import GuestPlan, check_command, check_free, guest_name, plan_guest
 from tapbridge.cli.result import Result, print_result
-from tapbridge.core.attach import has_ipv6
-from tapbridge.core.macs import tap_mac
-from tapbridge.model.errors import HostError, Refused, UsageError
+from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.state import Scope, State
 from tapbridge.model.verdict import Finding, Severity
 from tapbridge.qemu.argv import CommandLine, descriptors, parse_command
 from tapbridge.qemu.launch import become, find_program
-from tapbridge.qemu.nics import Backend, TapDescriptors, UserMode, attach_steps, find_tap, nic_words
+from tapbridge.qemu.nics import Backend, TapDescriptors, UserMode, find_tap, nic_words
 
 if TYPE_CHECKING:
     from tapbridge.cli.world import World
     from tapbridge.linux.tun import OpenTap
-    from tapbridge.ports import Host
 
 _EXAMPLE = "tapbridge run --name web -- qemu-system-x86_64 -m 512 disk.img"
 
@@ -72,7 +70,7 @@ def _attached(
     if all(request.net == USER for request in requests):
         with world.host() as host:
             guest = plan_guest(args, world, host.observe(Scope.LINKS), line, requests)
-            yield _keep_seed(guest, host), [UserMode() for _ in guest.nics]
+            yield keep_seed(guest, host), [UserMode() for _ in guest.nics]
         return
     taps: list[OpenTap] = []
     try:
@@ -100,8 +98,8 @@ def _own(
         _require_no_such_guest(state, name, None)
         guest = plan_guest(args, world, state, line, requests)
         check_free(guest, state, answers)
-        backends = [_attach(nic, guest.name, state, session.host, taps) for nic in guest.nics]
-        return replace(_keep_seed(guest, session.host), findings=session.findings + guest.findings), backends
+        backends = [make_tap(nic, guest.name, state, session.host, taps) for nic in guest.nics]
+        return replace(keep_seed(guest, session.host), findings=session.findings + guest.findings), backends
 
 
 def _borrowed(
@@ -120,39 +118,14 @@ def _borrowed(
         _require_no_such_guest(state, name, world.uid)
         guest = plan_guest(args, world, state, line, requests)
         check_free(guest, state, lambda _: False)
-        vhosts = [_open_vhost(nic) for nic in guest.nics]
-        borrow_taps(guest, world, taps)
+        vhosts = [vhost_files(nic) for nic in guest.nics]
+        borrow_taps(guest, world, taps, os.getpid())
         lent = iter(taps)
         backends: list[Backend] = [
-            UserMode() if nic.bridge is None else _files_of(next(lent), vhost)
+            UserMode() if nic.bridge is None else open_files(next(lent), vhost)
             for nic, vhost in zip(guest.nics, vhosts, strict=True)
         ]
-        return _keep_seed(guest, host), backends
-
-
-def _attach(nic: Planned, guest: str, state: State, host: Host, taps: list[OpenTap]) -> Backend:
-    """Make a NIC's tap a port of its bridge. The tap goes into `taps` as soon as it is there."""
-    if nic.bridge is None:
-        return UserMode()
-    from tapbridge.linux.tun import open_tap
-
-    vhost = _open_vhost(nic)
-    taps.append(open_tap(tap_mac(nic.mac), queues=nic.queues))
-    host.perform(attach_steps(taps[-1].name, nic.bridge, guest, ipv6=has_ipv6(state)))
-    return _files_of(taps[-1], vhost)
-
-
-def _open_vhost(nic: Planned) -> tuple[int, ...]:
-    from tapbridge.linux.tun import open_vhost
-
-    vhost = open_vhost(nic.queues) if nic.vhost != "off" else ()
-    if vhost is None and nic.vhost == "on":
-        raise no_vhost()
-    return vhost or ()
-
-
-def _files_of(tap: OpenTap, vhost: tuple[int, ...]) -> TapDescriptors:
-    return TapDescriptors(taps=tap.descriptors, vhost=bool(vhost), vhost_files=vhost)
+        return keep_seed(guest, host), backends
 
 
 def _require_no_such_guest(state: State, name: str, user: int | None) -> None:
@@ -169,25 +142,6 @@ def _require_no_such_guest(state: State, name: str, user: int | None) -> None:
         code="guest-running",
         subject=name,
     )
-
-
-def _keep_seed(guest: GuestPlan, host: Host) -> GuestPlan:
-    """Write down what the addresses of this host are made from. Where that fails, the guest starts all the same."""
-    if guest.keep_seed is None:
-        return guest
-    try:
-        os.makedirs(os.path.dirname(guest.keep_seed.path), mode=0o755, exist_ok=True)
-        host.perform((guest.keep_seed,))
-    except (HostError, OSError) as error:
-        finding = Finding(
-            code="seed-not-kept",
-            severity=Severity.WARNING,
-            subject=guest.name,
-            message=f"{guest.keep_seed.path} could not be written ({error}), so the guest's address may change when "
-            "this host gets another NIC",
-        )
-        return replace(guest, findings=(*guest.findings, finding))
-    return guest
 
 
 def _spoken(guest: GuestPlan, words: Sequence[str]) -> tuple[Finding, ...]:

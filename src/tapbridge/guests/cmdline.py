@@ -29,9 +29,10 @@ _LIST = re.compile(r"\[([0-9,]*)\]")
 class Netdev:
     """One tap as a command line configures it. `ifname` and `fds` say which; both may be unknown.
 
-    `mac_source` is command-line or qemu-default, and None with the MAC.
+    `id` is what QEMU calls it. `mac_source` is command-line or qemu-default, and None with the MAC.
     """
 
+    id: str | None = None
     ifname: str | None = None
     fds: tuple[int, ...] = ()
     mac: Mac | None = None
@@ -96,7 +97,8 @@ def _with_card(key: str, tap: Netdev, cards: Sequence[tuple[str, Mac | None]]) -
 
 
 def _netdev(fields: Mapping[str, str]) -> Netdev:
-    return Netdev(ifname=fields.get("ifname") or None, fds=_fds(fields.get("fd") or fields.get("fds") or ""))
+    fds = _fds(fields.get("fd") or fields.get("fds") or "")
+    return Netdev(id=fields.get("id") or None, ifname=fields.get("ifname") or None, fds=fds)
 
 
 def _rust_vmm(argv: Sequence[str], program: str) -> Launch:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from tapbridge.core.macs import tap_mac
+from tapbridge.core.mark import read_loan_mark
 from tapbridge.core.topology import find_guest_name, is_tap
 from tapbridge.guests.cmdline import Launch, Netdev
 from tapbridge.guests.procfs import Holding, Process
@@ -62,7 +64,7 @@ def join(state: State, holders: Iterable[Holder], counters: Mapping[str, tuple[i
 
 def match_netdevs(holder: Holder, links: Sequence[Link]) -> dict[IfName, Netdev]:
     """Which tap each NIC of a command line means: by the name, by the descriptor, and the last by elimination,
-    since a helper or the kernel may have chosen it."""
+    since a helper or the kernel may have chosen it. What was plugged in since may have the number of a closed file."""
     fds: dict[str, set[int]] = {}
     for holding in holder.holdings:
         fds.setdefault(holding.link or str(holding.index), set()).add(holding.fd)
@@ -71,14 +73,20 @@ def match_netdevs(holder: Holder, links: Sequence[Link]) -> dict[IfName, Netdev]
     for link in links:
         mine = fds.get(link.name if link.kind == "tap" else str(link.index), set())
         for netdev in left:
-            if netdev.ifname == link.name or not mine.isdisjoint(netdev.fds):
+            if (netdev.ifname == link.name or not mine.isdisjoint(netdev.fds)) and _may_be(netdev, link):
                 matched[link.name] = netdev
                 left.remove(netdev)
                 break
     rest = [link for link in links if link.name not in matched]
-    if len(rest) == len(left) == 1:
+    if len(rest) == len(left) == 1 and not left[0].fds and _may_be(left[0], rest[0]):
         matched[rest[0].name] = left[0]
     return matched
+
+
+def _may_be(netdev: Netdev, link: Link) -> bool:
+    """Whether a tap that was made for a guest's address, as `run` and `attach` do, was made for this one."""
+    ours = find_guest_name(link) is not None and read_loan_mark(link) is None
+    return not ours or netdev.mac is None or link.mac == tap_mac(netdev.mac)
 
 
 def place(guests: Iterable[Guest], sightings: Iterable[Sighting], state: State) -> tuple[Guest, ...]:

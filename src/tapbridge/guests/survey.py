@@ -38,7 +38,7 @@ class Survey:
 
 def identify(state: State) -> tuple[Guest, ...]:
     """Who holds which tap, without addresses: what /proc and the state tell."""
-    holders, _ = _find_holders(take_census())
+    holders, _ = find_holders(take_census())
     return join(state, holders, {})
 
 
@@ -46,7 +46,7 @@ def survey(state: State, *, now: float, heard: Sequence[Sighting] = (), deaf: Se
     """Everything that can be known without waiting. The state must hold links, neighbours and forwarding entries; `now`
     is in seconds since the epoch. `heard` is what was heard on the taps, but for those that are `deaf`."""
     census = take_census()
-    holders, away = _find_holders(census)
+    holders, away = find_holders(census)
     counters = parse_counters(read(f"{PROC}/thread-self/net/dev", _COUNTER_BYTES))
     guests = join(state, holders, counters)
     unread: list[str] = []
@@ -62,7 +62,7 @@ def survey(state: State, *, now: float, heard: Sequence[Sighting] = (), deaf: Se
     return Survey(guests=guests, findings=said)
 
 
-def _find_holders(census: Census) -> tuple[list[Holder], list[int]]:
+def find_holders(census: Census) -> tuple[list[Holder], list[int]]:
     """The processes that hold taps of this network namespace, and the PIDs of hypervisors that only hold others'.
 
     Of hypervisors only, because every rootless container has a tap of its own, too.

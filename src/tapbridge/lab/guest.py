@@ -1,7 +1,8 @@
 """Real guests, made of Debian packages alone: a kernel for clouds and busybox, in an initramfs that is built here.
 
 The guest loads the driver of its card, takes an IPv4 lease, makes its IPv6 addresses from router advertisements, and
-tells on its serial console what it has. On the console it also takes orders, one word or two on a line:
+tells on its serial console what it has; likewise for cards that are plugged in later. On the console it also takes
+orders, one word or two on a line:
 
     ping ADDRESS    send one echo request and tell whether it was answered
     off             power off
@@ -42,18 +43,24 @@ while read module; do insmod /modules/$module; done </modules/order
 say() { echo "MARK $*"; }
 say up
 ip link set lo up
-cards=$(cd /sys/class/net && ls -d eth* 2>/dev/null)
-[ -n "$cards" ] || say no card
-for card in $cards; do
-    ip link set $card up
-    udhcpc -b -S -t 8 -T 1 -A 2 -i $card -s /lease 2>/dev/null &
-    (
-        while sleep 1; do
-            found=$(ip -6 addr show dev $card scope global | sed -n 's/^ *inet6 \\([^/]*\\).*/\\1/p')
-            case $found in ?*) say address $card $found; break ;; esac
-        done
-    ) &
-done
+meet() {
+    for card in $(cd /sys/class/net && ls -d eth* 2>/dev/null); do
+        [ ! -e /met-$card ] || continue
+        : >/met-$card
+        ip link set $card up
+        udhcpc -b -S -t 8 -T 1 -A 2 -i $card -s /lease 2>/dev/null &
+        (
+            while sleep 1; do
+                found=$(ip -6 addr show dev $card scope global | sed -n 's/^ *inet6 \\([^/]*\\).*/\\1/p')
+                case $found in ?*) say address $card $found; break ;; esac
+            done
+        ) &
+    done
+    for met in /met-*; do [ -e /sys/class/net/${met#/met-} ] || rm -f $met; done
+}
+meet
+[ -e /met-eth0 ] || say no card
+(while sleep 1; do meet; done) &
 while read order address; do
     case $order in
         ping)

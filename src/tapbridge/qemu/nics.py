@@ -58,15 +58,19 @@ def nic_words(nic: Nic) -> tuple[str, ...]:
     kind, pairs = _backend(nic)
     if nic.model.name == BOARD:
         return "-nic", dump_pairs([("id", nic.id), *pairs, ("mac", nic.mac)], kind)
-    card = [("netdev", nic.id), ("id", f"{nic.id}-nic"), ("mac", nic.mac)]
+    return "-netdev", dump_pairs([("id", nic.id), *pairs], kind), "-device", dump_pairs(card_pairs(nic), nic.model.name)
+
+
+def card_pairs(nic: Nic) -> list[tuple[str, str]]:
+    """The properties of a NIC's card, those that the user adds among them."""
+    card = [("netdev", nic.id), ("id", f"{nic.id}-nic"), ("mac", str(nic.mac))]
     if nic.queues > 1:
         card.append(("mq", "on"))
         if nic.model.pci:  # one vector per queue and direction, one for control, one for configuration
             card.append(("vectors", str(2 * nic.queues + 2)))
     if nic.host_mtu is not None and nic.model.virtio:
         card.append(("host_mtu", str(nic.host_mtu)))
-    device = dump_pairs([*card, *nic.model.properties], nic.model.name)
-    return "-netdev", dump_pairs([("id", nic.id), *pairs], kind), "-device", device
+    return [*card, *nic.model.properties]
 
 
 def _backend(nic: Nic) -> tuple[str, list[tuple[str, str]]]:

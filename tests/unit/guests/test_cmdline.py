@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -37,7 +38,7 @@ def said(**fields: object) -> Netdev:
     ],
 )
 def test_qemu_says_which_mac_is_behind_which_tap(line: str, netdev: Netdev) -> None:
-    assert qemu(line).netdevs == (netdev,)
+    assert qemu(line).netdevs == (replace(netdev, id="n0" if "id=n0" in line else None),)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,8 @@ def test_qemu_says_which_mac_is_behind_which_tap(line: str, netdev: Netdev) -> N
     ],
 )
 def test_an_only_card_without_a_mac_has_qemu_s_own(line: str) -> None:
-    assert qemu(line).netdevs == (Netdev(ifname="tap7", mac=DEFAULT, mac_source="qemu-default"),)
+    (netdev,) = qemu(line).netdevs
+    assert (netdev.ifname, netdev.mac, netdev.mac_source) == ("tap7", DEFAULT, "qemu-default")
 
 
 def test_which_of_two_cards_has_which_of_qemu_s_macs_is_not_guessed() -> None:
@@ -85,7 +87,10 @@ def test_the_command_line_of_libvirt_is_understood() -> None:
     assert parse_launch(argv, "qemu-system-x86_64") == Launch(
         hypervisor="qemu",
         name="debian12",
-        netdevs=(said(fds=(31,), mac=MAC), said(fds=(35, 36), mac="52:54:00:aa:bb:02")),
+        netdevs=(
+            said(id="hostnet0", fds=(31,), mac=MAC),
+            said(id="hostnet1", fds=(35, 36), mac="52:54:00:aa:bb:02"),
+        ),
     )
 
 

@@ -71,6 +71,13 @@ def test_what_two_taps_could_be_is_not_guessed() -> None:
     assert macs(found[0]) == {"ta": None, "tb": None}
 
 
+def test_a_tap_that_was_plugged_in_later_is_not_taken_for_one_whose_file_had_its_number() -> None:
+    plugged = tap("tb", mac=Mac("fe" + OTHER[2:]), alias="tapbridge guest=web")
+    for fds in ((5,), (9,)):
+        found = join(state(plugged), [holder(7, (5, "tb"), launch=qemu(netdev(MAC, fds=fds)))], {})
+        assert macs(found[0]) == {"tb": None}
+
+
 def test_our_mark_names_a_guest_before_its_command_line_and_that_before_its_program() -> None:
     marked, bare = tap("ta", alias="tapbridge guest=the web"), tap("ta")
     named = holder(7, (4, "ta"), launch=qemu(name="other"))

@@ -1,0 +1,156 @@
+"""`tapbridge attach`: give a running guest one more NIC.
+
+Theory of operation. The tap is made as `run` makes it, and its open files are handed to QEMU over its monitor. From
+then on QEMU's files hold the tap: they are the journal. Whoever is cut off before the card is plugged in leaves a tap
+that QEMU holds and no card uses; the next `attach` or `detach` sees that and takes it back.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tapbridge.cli.nets import NicRequest, card_options, read_requests
+from tapbridge.cli.result import Result
+from tapbridge.model.errors import HostError, UsageError
+from tapbridge.model.state import Scope, State
+from tapbridge.model.verdict import Finding
+
+if TYPE_CHECKING:
+    from tapbridge.cli.hotplug import Guest
+    from tapbridge.cli.nics import GuestPlan
+    from tapbridge.cli.world import World
+    from tapbridge.linux.tun import OpenTap
+    from tapbridge.ports import Host
+    from tapbridge.qemu.nics import Backend
+
+
+def options(parser: ArgumentParser) -> None:
+    """The options of `attach`."""
+    from tapbridge.cli.turn import wait_option
+
+    parser.usage = "tapbridge attach GUEST [--net NET] [NIC OPTIONS]"
+    parser.add_argument("guest", metavar="GUEST", help="the guest's name, or QEMU's PID, as tapbridge ps shows them")
+    card_options(parser)
+    wait_option(parser)
+
+
+def run(args: Namespace, world: World) -> Result:
+    """Make the tap, hand it over, plug the card in; or leave nothing."""
+    from tapbridge.cli.hotplug import conversation
+
+    requests = read_requests(args.nics, args.alone)
+    if len(requests) > 1:
+        raise UsageError("attach gives a guest one NIC", hint="once for each --net", code="usage")
+    with _place(args, world) as (host, findings):
+        state = host.observe(Scope.KERNEL)
+        with conversation(args.guest, state) as guest:
+            result = _attach(world, host, state, guest, requests[0])
+    return replace(result, findings=(*findings, *result.findings))
+
+
+@contextmanager
+def _place(args: Namespace, world: World) -> Iterator[tuple[Host, tuple[Finding, ...]]]:
+    """The host, and what its turn has found. Who borrows a tap has no turn: the broker changes the network."""
+    from tapbridge.cli.turn import turn
+
+    if not world.may_change_network():
+        with world.host() as host:
+            yield host, ()
+        return
+    with turn(world, "attach", wait_s=args.wait) as session:
+        yield session.host, session.findings
+
+
+def _attach(world: World, host: Host, state: State, guest: Guest, request: NicRequest) -> Result:
+    from tapbridge.cli.hotplug import card_document, unhurried
+    from tapbridge.cli.making import keep_seed
+    from tapbridge.cli.nics import check_free, plan_another
+    from tapbridge.core.attach import has_ipv6
+    from tapbridge.linux.liveness import answers
+    from tapbridge.qemu.argv import ids
+    from tapbridge.qemu.cards import choose_port, plug, read_types, require_bus
+    from tapbridge.qemu.machine import machine_of
+    from tapbridge.qemu.nics import attach_steps
+
+    plan = plan_another(
+        world,
+        state,
+        guest.line,
+        request,
+        name=guest.name,
+        user=guest.running.process.uid,
+        macs=[card.mac for card in guest.fittings.cards if card.mac is not None],
+        taken=guest.fittings.ids | ids(guest.line),
+    )
+    nic = plan.nics[0]
+    require_bus(machine_of(guest.line), nic.model.name)
+    check_free(plan, state, answers if world.may_change_network() else lambda _: False)
+    types = read_types(guest.monitor, nic.model.name)
+    taps: list[OpenTap] = []
+    try:
+        with unhurried() as look:
+            backend = _make(world, host, state, guest, plan, taps)
+            name = taps[0].name if taps else nic.id
+            made = replace(nic, id=name).nic(backend)
+            plug(guest.monitor, made, types, choose_port(made, guest.fittings, guest.name), look)
+    except BaseException:
+        _close(taps)
+        _delete_what_stays(host, world, taps)
+        raise
+    _close(taps)
+    plan = keep_seed(plan, host)
+    tap, bridge = (taps[0].name, nic.bridge) if taps else (None, None)
+    steps = attach_steps(tap, bridge, plan.name, ipv6=has_ipv6(state)) if tap is not None and bridge is not None else ()
+    document = {
+        "outcome": "done",
+        "guest": {"name": guest.name, "pid": guest.running.process.pid},
+        "nic": card_document(f"{name}-nic", nic.model.name, nic.mac, tap, bridge.name if bridge else None),
+        "steps": guest.steps(steps),
+    }
+    where = f"on {bridge.name}, by the tap {tap}" if bridge is not None else "in QEMU's user mode"
+    text = (
+        f"The guest {guest.name!r} (PID {guest.running.process.pid}) has one more NIC: {nic.mac} {where}.\n"
+        f"To take it out: tapbridge detach {guest.name} {name}"
+    )
+    return Result(document=document, text=text, findings=(*guest.findings, *plan.findings))
+
+
+def _make(world: World, host: Host, state: State, guest: Guest, plan: GuestPlan, taps: list[OpenTap]) -> Backend:
+    """The tap, made or borrowed. It goes into `taps` as soon as it is there."""
+    from tapbridge.cli.making import make_tap, open_files, vhost_files
+
+    nic = plan.nics[0]
+    if nic.bridge is None or world.may_change_network():
+        return make_tap(nic, plan.name, state, host, taps)
+    from tapbridge.cli.borrowing import borrow_taps
+
+    vhost = vhost_files(nic)
+    borrow_taps(plan, world, taps, guest.running.process.pid)
+    return open_files(taps[0], vhost)
+
+
+def _close(taps: list[OpenTap]) -> None:
+    for tap in taps:
+        tap.close()
+
+
+def _delete_what_stays(host: Host, world: World, taps: list[OpenTap]) -> None:
+    """A QEMU that does not answer keeps the tap's files. The tap is taken from it, so nothing is left on the bridge.
+
+    Raises HostError.
+    """
+    from tapbridge.model.step import DeleteLink
+
+    left = [tap.name for tap in taps if host.observe(Scope.LINKS).link(tap.name) is not None]
+    if not left:
+        return
+    if not world.may_change_network():
+        raise HostError(
+            f"QEMU does not answer and keeps the tap {left[0]}",
+            hint="it goes when the guest ends; or root takes it: tapbridge tap del " + left[0],
+        )
+    host.perform(tuple(DeleteLink(link=name) for name in left))
