@@ -18,6 +18,8 @@ COMMANDS = (
     Command("confirm", "confirm", "keep the change that waits to be confirmed"),
     Command("rollback", "rollback", "take back the change that waits to be confirmed"),
     Command("down", "down", "give the NIC its place back"),
+    Command("save", "save", "let the next boot make the bridge, by the files of whoever configures this host"),
+    Command("unsave", "unsave", "let the next boot know nothing of the bridge: every file as it was"),
     Command("recover", "recover", "finish or take back what a crash has left"),
     Command("status", "status", "show bridges, uplinks, ports and addresses as a tree"),
     Command("ps", "ps", "show every guest NIC: who, which tap, which bridge, which addresses"),

@@ -20,7 +20,12 @@ def options(parser: ArgumentParser) -> None:
 
 def run(args: Namespace, world: World) -> Result:
     """Keep the change that waits."""
-    with opened(world, "confirm", wait_s=args.wait) as session:
+    with opened(world, "confirm", wait_s=args.wait, as_json=args.json) as session:
         waiting = require_waiting(session, world)
         keep(session)
-    return Result(document={"outcome": "done", "steps": []}, text=f"{waiting.applied.command} is kept.")
+        result = Result(document={"outcome": "done", "steps": []}, text=f"{waiting.applied.command} is kept.")
+        if waiting.applied.save is None:
+            return result
+        from tapbridge.cli.save import save_too
+
+        return save_too(result, waiting.applied.save, session, world)

@@ -103,9 +103,9 @@ def choose_window(args: Namespace, *, remote: bool, terminal: bool) -> Window:
 class Guarding:
     """The guards of one change: armed before its first step, ended when it ends."""
 
-    def __init__(self, world: World, window: Window, plan: Plan, nic: IfName) -> None:
+    def __init__(self, world: World, window: Window, plan: Plan, nic: IfName, save: IfName | None = None) -> None:
         self._world, self._window, self._command = world, window, plan.command
-        self._before, self._nic = plan.before, nic
+        self._before, self._nic, self._save = plan.before, nic, save
         self._armed: Armed | None = None
         self._arrived: Callable[[], Flow | None] = lambda: None
         self._missing: tuple[Finding, ...] = ()
@@ -168,7 +168,10 @@ class Guarding:
         self._arrived = watch_for_arrivals(self._before, self._nic)
         clock, seconds = self._world.clock, self._window.seconds
         self.applied = Applied(
-            command=self._command, confirm_by=clock.monotonic() + seconds, wall=clock.wall() + seconds
+            command=self._command,
+            confirm_by=clock.monotonic() + seconds,
+            wall=clock.wall() + seconds,
+            save=self._save,
         )
         return self.applied
 

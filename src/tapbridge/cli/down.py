@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tapbridge.cli.changing import carry_out, foretell, plan_options
@@ -18,7 +20,7 @@ from tapbridge.model.intent import Release
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import Link, State
 from tapbridge.model.values import IfName, parse_found_name
-from tapbridge.model.verdict import Verdict
+from tapbridge.model.verdict import Finding, Severity, Verdict
 
 if TYPE_CHECKING:
     from tapbridge.cli.world import World
@@ -39,14 +41,14 @@ def run(args: Namespace, world: World) -> Result:
         parse_found_name(args.bridge)
     if args.dry_run or args.script:
         with world.host() as host:
-            plan, *_ = _plan(args, host.observe())
+            plan, *_ = _plan(args, host.observe(), world)
             return foretell(plan, world, as_script=args.script)
     with turn(world, "down", wait_s=args.wait, as_json=args.json) as session:
         state = session.host.observe()
         if args.bridge is None and not any(read_mark(link) for link in state.links):
             done = Plan(command="down", stages=(), before=state, after=state)
             return carry_out(done, session, _anything, lambda _: "There is no bridge of ours; nothing to do.")
-        plan, uplink, nic = _plan(args, state)
+        plan, uplink, nic = _plan(args, state, world)
         proof = ask_before(state, find_released(state, args.bridge).name)
         return carry_out(
             plan,
@@ -57,7 +59,7 @@ def run(args: Namespace, world: World) -> Result:
         )
 
 
-def _plan(args: Namespace, state: State) -> tuple[Plan, Link, IfName]:
+def _plan(args: Namespace, state: State, world: World) -> tuple[Plan, Link, IfName]:
     from tapbridge.cli.handover import hand_over
 
     bridge = find_released(state, args.bridge)
@@ -72,7 +74,19 @@ def _plan(args: Namespace, state: State) -> tuple[Plan, Link, IfName]:
     verdict = guard(plan, uplink)
     if not verdict.ok:
         raise Refused(f"the plan is not safe: {verdict.findings[0].message}", hint="report this", code="cut-off")
+    if os.path.exists(world.saved_record(bridge.name)):
+        plan = replace(plan, risks=(*plan.risks, _returns(bridge.name)))
     return plan, uplink, nic
+
+
+def _returns(bridge: IfName) -> Finding:
+    return Finding(
+        code="returns-at-boot",
+        severity=Severity.WARNING,
+        subject=bridge,
+        message=f"{bridge} is saved: it goes now, and the next boot makes it again",
+        fix=f"if that is not meant: tapbridge unsave {bridge}",
+    )
 
 
 def _anything(_: State) -> Verdict:

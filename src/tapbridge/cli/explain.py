@@ -16,7 +16,7 @@ from tapbridge.model.errors import UsageError
 GROUPS = (
     ("Start here", ("symptoms", "order", "lab")),
     ("The parts", ("tap", "bridge", "address", "mac", "names", "mtu")),
-    ("What tapbridge does", ("lease", "down", "safety", "proof", "qemu", "guests", "broker")),
+    ("What tapbridge does", ("lease", "down", "save", "safety", "proof", "qemu", "guests", "broker")),
     ("What bites", ("firewall", "stp", "multicast", "ipv6", "wifi", "macvtap")),
     ("Other ways to connect a guest", ("user", "routed", "vde")),
     ("For scripts", ("exit-codes", "json")),
@@ -35,6 +35,7 @@ ALIASES = {
     "mtu": ("jumbo", "fragmentation"),
     "lease": ("dhcp", "dhclient", "release", "init-reboot", "client-id", "owner", "owners"),
     "down": ("undo", "back", "remove"),
+    "save": ("unsave", "permanent", "reboot", "boot", "persistent", "interfaces"),
     "safety": ("rollback", "journal", "recover", "confirm", "crash"),
     "proof": ("proof-of-life", "probe", "probes", "visitor", "gateway", "remote", "reachable"),
     "qemu": ("run", "args", "attach", "detach", "qmp", "hotplug", "netdev", "device", "vhost", "virtio", "kvm"),

@@ -13,6 +13,7 @@ _STAGES = {
     Reason.MOVE: "Move. One netlink batch: the kernel does all of it before anybody else gets a word in.",
     Reason.SETTLE: "Settle. What was held back for the move gets its own value.",
     Reason.TAP: "Taps. Nothing else is touched.",
+    Reason.FILES: "Configuration. The network of now is not touched.",
     Reason.TIDY: "Take the scaffolding away.",
 }
 

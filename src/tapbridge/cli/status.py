@@ -29,7 +29,7 @@ def run(args: Namespace, world: World) -> Result:
         pending = _pending(world, host)
     guests = _guests(state)
     names: dict[str, str | None] = {nic.link: guest.name for guest in guests for nic in guest.nics}
-    bridges = [_bridge(state, link, names) for link in state.links if link.kind == "bridge"]
+    bridges = [_bridge(state, link, names, world) for link in state.links if link.kind == "bridge"]
     text = "" if args.json else _text(state, guests, world)
     if pending is not None:
         waits = f"{pending['command']} waits to be confirmed, for {pending['confirm_in_s']} s more: tapbridge confirm"
@@ -64,7 +64,7 @@ def _text(state: State, guests: tuple[Guest, ...], world: World) -> str:
     return host_tree(state, guests, unicode=unicode, style=ansi if world.colour() else plain)
 
 
-def _bridge(state: State, link: Link, names: Mapping[str, str | None]) -> dict[str, Any]:
+def _bridge(state: State, link: Link, names: Mapping[str, str | None], world: World) -> dict[str, Any]:
     uplink = find_uplink(state, link.name)
     return {
         "name": link.name,
@@ -75,8 +75,19 @@ def _bridge(state: State, link: Link, names: Mapping[str, str | None]) -> dict[s
         "ports": [_port(port, names.get(port.name)) for port in state.ports(link.name)],
         "owner": None,
         "lease": None,
-        "saved": None,
+        "saved": _is_saved(world, link.name),
     }
+
+
+def _is_saved(world: World, bridge: str) -> bool | None:
+    """Whether the next boot makes the bridge, by our doing; None for a user who may not look."""
+    try:
+        os.stat(world.saved_record(bridge))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def _port(port: Link, guest: str | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,12 +23,16 @@ from tapbridge.model.plan import Plan
 from tapbridge.model.state import Link, State
 from tapbridge.model.step import WriteFile
 from tapbridge.model.values import IfName, parse_found_name, parse_new_name
-from tapbridge.model.verdict import Verdict
+from tapbridge.model.verdict import Finding, Verdict
 
 if TYPE_CHECKING:
+    from tapbridge.cli.permanence import Change
     from tapbridge.cli.world import World
+    from tapbridge.linux.host import LinuxHost
 
 _DEFAULT_BRIDGE = IfName("br0")
+_CONFIRM_S = 30.0
+"""How long a tapbridge confirm in another session may take."""
 
 
 def options(parser: ArgumentParser) -> None:
@@ -38,6 +43,7 @@ def options(parser: ArgumentParser) -> None:
         "--take-name", action="store_true", help="the bridge ends up with the NIC's name (Linux 6.2 or newer)"
     )
     parser.add_argument("--port-name", metavar="NAME", help="the NIC's name with --take-name (default: r + its name)")
+    parser.add_argument("--save", action="store_true", help="make it permanent as well, once it is confirmed")
     confirm_options(parser)
     parser.add_argument("--force", action="store_true", help="go on where an owner or the firewall speaks against it")
     plan_options(parser)
@@ -48,29 +54,40 @@ def run(args: Namespace, world: World) -> Result:
     """Adopt a NIC, or show how it would be done."""
     if args.undo and not args.script:
         raise UsageError("--undo belongs to --script", hint="tapbridge up --script --undo", code="usage")
+    if args.save and args.script:
+        raise UsageError("--script shows the change itself, not what --save writes", hint="--dry-run", code="usage")
     check_options(args)
     names = [parse_new_name(name) for name in (args.bridge, args.port_name) if name is not None]
     if args.nic is not None:
         parse_found_name(args.nic)
     if args.dry_run or args.script:
         with world.host() as host:
-            return _foretell(args, world, *_plan(args, host.observe(), names))
+            intent, plan = _plan(args, host.observe(), names)
+            result = _foretell(args, world, intent, plan)
+            return _with_save(result, _plan_save(plan, intent, world, host)) if args.save else result
     with turn(world, "up", wait_s=args.wait, as_json=args.json) as session:
         intent, plan = _plan(args, session.host.observe(), names)
-        ask(plan, args, world)
+        saved = _foresee(plan, intent, world, session.host, show=not args.quiet and not args.json) if args.save else ()
+        ask(replace(plan, risks=plan.risks + saved), args, world)
         visitor = find_visitor(plan.before, intent.nic) if args.confirm != 0 and plan.stages else None
         window = choose_window(args, remote=visitor is not None, terminal=world.is_terminal())
-        guarding = Guarding(world, window, plan, intent.nic)
+        guarding = Guarding(world, window, plan, intent.nic, _final(intent) if args.save else None)
         proof = ask_before(plan.before, intent.nic, visitor, guarded=window.guarded) if plan.stages else NO_PROOF
         result = _adopt(plan, intent, session, guarding, proof)
         if guarding.applied is None:
-            return guarding.tell(result)
+            result = guarding.tell(result)
+            return _save_too(result, intent, session, world) if args.save else result
         waiting = guarding.wait(session, result)
-    return waiting.end(no_wait=args.no_wait, quiet=args.quiet or args.json)
+    result = waiting.end(no_wait=args.no_wait, quiet=args.quiet or args.json)
+    if not args.save or "pending" in result.document:
+        return result
+    with turn(world, "up", wait_s=_CONFIRM_S, as_json=args.json) as session:  # whoever confirmed it may be saving it
+        return _save_too(result, intent, session, world)
 
 
 def _plan(args: Namespace, state: State, names: list[IfName]) -> tuple[Adopt, Plan]:
     from tapbridge.cli.handover import hand_over
+    from tapbridge.owners.ifupdown import STALE
 
     nic = _find_nic(state, args.nic)
     intent = Adopt(
@@ -83,12 +100,46 @@ def _plan(args: Namespace, state: State, names: list[IfName]) -> tuple[Adopt, Pl
     require_adoption(intent, state)  # what cannot be bridged at all is refused before anybody asks who owns it
     final = nic.name if intent.take_name else intent.bridge
     plan = with_taps(adopt(intent, state, hand_over(state, nic.name, final, force=args.force)), final)
+    if args.save:
+        plan = replace(plan, risks=tuple(risk for risk in plan.risks if risk.code != STALE))
     verdict = guard(plan, nic)
     if not verdict.ok:
         raise Refused(
             f"the plan is not safe: {verdict.findings[0].message}", hint="report this, with --dry-run", code="cut-off"
         )
     return intent, plan
+
+
+def _foresee(plan: Plan, intent: Adopt, world: World, host: LinuxHost, *, show: bool) -> tuple[Finding, ...]:
+    """What to know of saving it, as long as nothing has been touched. Raises Refused."""
+    from tapbridge.cli.save import show_diff
+
+    change = _plan_save(plan, intent, world, host)
+    show_diff(change, quiet=not show)
+    return change.plan.risks
+
+
+def _plan_save(plan: Plan, intent: Adopt, world: World, host: LinuxHost) -> Change:
+    from tapbridge.cli.permanence import plan_save
+
+    written = {step.path: step.content for step in plan.steps if isinstance(step, WriteFile)}
+    return plan_save(world, host, plan.after, _final(intent), None, written)
+
+
+def _with_save(result: Result, change: Change) -> Result:
+    """A preview, with that of the files behind it."""
+    diff = change.diff()
+    findings = (*result.findings, *change.plan.risks, *change.findings)
+    text = f"{result.text}\n\nFiles, once it is confirmed:\n{diff or 'Nothing to do.'}"
+    return replace(result, document={**result.document, "diff": diff}, text=text, findings=findings)
+
+
+def _save_too(result: Result, intent: Adopt, session: Session, world: World) -> Result:
+    if result.document["outcome"] not in ("done", "nothing"):
+        return result
+    from tapbridge.cli.save import save_too
+
+    return save_too(result, _final(intent), session, world)
 
 
 def _find_nic(state: State, name: str | None) -> Link:

@@ -77,6 +77,11 @@ class World:
         name = own_name()
         return None if name is None else self.state_dir() / f"journal-{name}"
 
+    def saved_record(self, bridge: str) -> Path:
+        """Where is written down what was saved of a bridge; by root, whoever asks."""
+        folder = self.environ.get("TAPBRIDGE_STATE_DIR") or self.root / "var/lib/tapbridge"
+        return Path(folder) / "saved" / bridge
+
     def _folder(self, variable: str, under_root: str, xdg: str, fallback: str) -> Path:
         chosen = self.environ.get(variable)
         if chosen:

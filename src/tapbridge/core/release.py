@@ -30,8 +30,8 @@ from tapbridge.model.verdict import Finding, Severity
 _GONE = IfName("tbgone")
 
 
-def find_released(state: State, name: str | None) -> Link:
-    """The bridge of ours that is meant; without a name, the only one. Raises Refused."""
+def find_released(state: State, name: str | None, verb: str = "down") -> Link:
+    """The bridge of ours that `verb` is about; without a name, the only one. Raises Refused."""
     if name is not None:
         bridge = find_link(state, name)
         if bridge.kind == "bridge" and read_mark(bridge) is None:
@@ -53,7 +53,9 @@ def find_released(state: State, name: str | None) -> Link:
     if not ours:
         raise Refused("there is no bridge of ours here", hint="tapbridge status", code="nothing-to-do")
     names = ", ".join(link.name for link in ours)
-    raise Refused(f"there are several bridges of ours: {names}", hint="name one: tapbridge down NAME", code="ambiguous")
+    raise Refused(
+        f"there are several bridges of ours: {names}", hint=f"name one: tapbridge {verb} NAME", code="ambiguous"
+    )
 
 
 def release(intent: Release, state: State, hand_over: HandOver | None = None) -> Plan:

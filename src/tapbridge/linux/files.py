@@ -55,6 +55,16 @@ def find_text(path: str, limit: int = 64 << 20) -> str | None:
     return read_text(path, limit) if os.path.exists(path) else None
 
 
+def find_names(folder: str) -> list[str]:
+    """What is in a folder, sorted; nothing where there is none. Raises HostError where it cannot be read."""
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise HostError(f"{folder} cannot be read: {error.strerror}", errno=error.errno or 0) from None
+
+
 def read_file(path: str) -> File:
     """A file as it is, with its mode and owner; where there is none its content is None. Raises HostError."""
     try:

@@ -9,8 +9,11 @@ from tapbridge.model.errors import HostError
 _LIMIT_S: Final = 5.0
 
 
-def ask(*words: str) -> str:
-    """What a program says on its standard output, in English; 5 s at most. Raises HostError."""
+def ask(*words: str, text: str = "") -> str:
+    """What a program that is given this text to read says on its standard output, in English; 5 s at most.
+
+    Raises HostError.
+    """
     import os
     import subprocess
 
@@ -18,7 +21,7 @@ def ask(*words: str) -> str:
     try:
         done = subprocess.run(
             words,
-            stdin=subprocess.DEVNULL,
+            input=text,
             capture_output=True,
             text=True,
             errors="surrogateescape",

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from tapbridge.model import intent, plan, state, step, values, verdict
+from tapbridge.model import intent, permanent, plan, state, step, values, verdict
 from tapbridge.model.state import File, State
 from tapbridge.model.step import Step
+from tapbridge.model.values import IfName
 
 SCHEMA = 1
 _LINE = re.compile(rb'\{"schema":([0-9]+),"id":"([0-9a-f-]+)","sum":"([0-9a-f]{8})","record":(\{.*\})\}')
@@ -61,11 +62,15 @@ class Acting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """The change is there and proved, and is taken back at `confirm_by` (CLOCK_BOOTTIME; `wall` since the epoch)."""
+    """The change is there and proved, and is taken back at `confirm_by` (CLOCK_BOOTTIME; `wall` since the epoch).
+
+    Whoever confirms it makes the bridge `save` permanent as well.
+    """
 
     command: str
     confirm_by: float
     wall: float
+    save: IfName | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +106,7 @@ RECORDS = (Began, Armed, Acting, Applied, Undoing, Ended, FilesBegan)
 
 
 def _nouns() -> dict[str, type]:
-    modules = (state, step, plan, intent, verdict, values)
+    modules = (state, step, plan, intent, permanent, verdict, values)
     found = {
         name: noun
         for module in modules

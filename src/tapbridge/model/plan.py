@@ -19,6 +19,7 @@ class Reason(StrEnum):
     SETTLE = "settle"  # what was held back for the window gets its own value
     OWNER = "owner"  # the DHCP client or manager
     TAP = "tap"  # taps that wait for guests
+    FILES = "files"  # somebody's configuration, for the next boot
     TIDY = "tidy"  # take the scaffolding away
 
 

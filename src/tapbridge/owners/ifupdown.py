@@ -9,6 +9,7 @@ from typing import Final
 from tapbridge.model.verdict import Finding
 from tapbridge.owners.owner import Move, warn
 
+STALE: Final = "owner-files-stale"
 _STATE: Final = ("/run/network/ifstate.{link}", "/run/network/ifstate")
 _FILES: Final = "/etc/network/interfaces"
 
@@ -32,10 +33,10 @@ def find_stale(move: Move) -> Iterator[Finding]:
 
 def _stale(move: Move, path: str) -> Finding:
     return warn(
-        "owner-files-stale",
+        STALE,
         move.source,
         f"ifupdown's files configure {move.source} and know nothing of {move.target}: "
         f"ifdown and ifup act on the wrong link, and the next boot is without the bridge",
         evidence=(path,),
-        fix=f"leave ifdown and ifup alone until tapbridge down {move.target}",
+        fix=f"leave ifdown and ifup alone until tapbridge down {move.target}, or make it permanent: tapbridge save",
     )

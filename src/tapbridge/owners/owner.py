@@ -16,10 +16,10 @@ Read = Callable[[str], str | None]
 """The text of a file, None where there is none. Raises HostError for what cannot be read."""
 
 Ask = Callable[..., str]
-"""What a program that is called with these words says. Raises HostError where it fails."""
+"""What a program that is called with these words says; `text` is for it to read. Raises HostError where it fails."""
 
 
-def nobody(*words: str) -> str:
+def nobody(*words: str, text: str = "") -> str:
     """The Ask that calls no program."""
     raise HostError(f"{words[0]} is not asked")
 

@@ -48,11 +48,31 @@ def mend(began: Began, host: Host, journal: Journal) -> tuple[str, Undone]:
 
     It is finished if all of it is there and nobody asked for a confirmation, else taken back.
     """
-    if not began.guarded and not differences(began.after, host.observe(began.after.scope), began.touched):
+    if not began.guarded and _is_whole(began, host):
         journal.end(Ended(outcome="done"))
         return "finished", Undone()
     undone = take_back(began, host, journal, f"'{began.command}' was cut off")
     return "finished" if undone.finished else "taken back", undone
+
+
+def _is_whole(began: Began, host: Host) -> bool:
+    """Whether all of a change is there. One of files alone shows in the files, any other in the state of the host."""
+    if differences(began.after, host.observe(began.after.scope), began.touched):
+        return False
+    if not _of_files_alone(began):
+        return True
+    wanted = [_as_written(file, began.steps) for file in began.files]
+    return not _other_files(wanted, host)
+
+
+def _of_files_alone(began: Began) -> bool:
+    return all(isinstance(step, WriteFile) for step in began.steps)
+
+
+def _other_files(wanted: Sequence[File], host: Host) -> tuple[str, ...]:
+    """The files whose text is another."""
+    pairs = zip(wanted, host.read_files([file.path for file in wanted]), strict=True)
+    return tuple(now.path for file, now in pairs if now.content != file.content)
 
 
 def take_back(began: Began, host: Host, journal: Journal, reason: str) -> Undone:
@@ -103,6 +123,8 @@ def _owner_round(began: Began, host: Host, errors: list[str]) -> Undone:
             _perform(owner, host, errors)
             now = host.observe(scope)
     left = differences(wanted.state, now, began.touched)
+    if _of_files_alone(began):
+        left += tuple(f"{path} is not as it was" for path in _other_files(began.files, host))
     return Undone(left=(*left, *errors) if left else (), told=wanted.told, finished=wanted.finished)
 
 

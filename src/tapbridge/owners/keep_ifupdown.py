@@ -1,0 +1,149 @@
+"""ifupdown as the keeper of a bridge: the NIC's stanza in /etc/network/interfaces becomes the bridge's.
+
+Its options stay: what the NIC did at boot the bridge does. `bridge_ports` and the like are words of bridge-utils, whose
+script ifupdown runs. What ifupdown believes to be up stands in /run/network/ifstate, and must fit the files, or
+`ifdown` would look for a link that it has no stanza for any more.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final
+
+from tapbridge.model.errors import HostError
+from tapbridge.model.permanent import Permanent
+from tapbridge.model.state import File
+from tapbridge.model.step import WriteFile
+from tapbridge.model.verdict import Finding
+from tapbridge.owners import ifupdown_files
+from tapbridge.owners.keeper import Form, Scene, not_understood, require_not_generated, unchecked, unsavable
+from tapbridge.owners.owner import warn
+
+_FILE: Final = "/etc/network/interfaces"
+_STATE: Final = "/run/network/ifstate"
+_SCRIPTS: Final = "/etc/network/if-pre-up.d"
+_MOST: Final = 64
+"""Files that are read, at most."""
+
+_IN_A_FOLDER: Final = re.compile(r"[A-Za-z0-9_-]+")
+"""What a file must be called to be read by `source-directory`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ifupdown:
+    """Debian's ifupdown, with bridge-utils."""
+
+    name: str = "ifupdown"
+
+    def find(self, scene: Scene) -> str | None:
+        """One of its files has a stanza for the NIC that does something."""
+        paths = [path for path, text in _files(scene) if ifupdown_files.configures(text, scene.port.name)]
+        return f"{paths[0]} configures {scene.port.name}" if paths else None
+
+    def form(self, scene: Scene) -> Form:
+        """The files that speak of the NIC, with the bridge in its place. Raises Refused."""
+        nic, bridge = scene.port.name, scene.bridge.name
+        files = dict(_files(scene))
+        self._require(scene, files)
+        texts = {path: ifupdown_files.bridged(text, nic, bridge, scene.mac, scene.mark) for path, text in files.items()}
+        changed = {path: text for path, text in texts.items() if text != files[path]}
+        for path in changed:
+            require_not_generated(scene, path, files[path])
+        started = any(ifupdown_files.is_started(text, nic) for text in files.values())
+        return Form(
+            files=tuple(File(path=path, content=text) for path, text in changed.items()),
+            live=tuple(_state_files(scene, nic, bridge)),
+            outlook=ifupdown_files.outlook("\n".join(texts.values()), bridge),
+            findings=() if started else (_not_started(scene),),
+        )
+
+    def check(self, scene: Scene, form: Form) -> tuple[Finding, ...]:
+        """`ifquery` reads the bridge's stanza as it was meant. Raises Refused."""
+        nic, bridge = scene.port.name, scene.bridge.name
+        text = next(f.content or "" for f in form.files if ifupdown_files.names(f.content or "", bridge))
+        try:
+            told = scene.ask("ifquery", "-i", "/dev/stdin", bridge, text=text)
+        except HostError as error:
+            if error.errno == errno.ENOENT:
+                return (unchecked(self.name, bridge, "ifquery is not installed here"),)
+            raise not_understood(self.name, bridge, error.message) from None
+        found = dict(line.split(": ", 1) for line in told.splitlines() if ": " in line)
+        wanted = {"bridge_ports": nic, "bridge_hw": scene.mac, "bridge_stp": "off"}
+        for key, value in wanted.items():
+            if found.get(key.replace("_", "-"), found.get(key)) != value:
+                raise not_understood(self.name, bridge, f"ifquery reads no '{key} {value}'")
+        return ()
+
+    def take_back(self, scene: Scene, permanent: Permanent) -> tuple[WriteFile, ...]:
+        """What is up is the NIC again, by its old stanza."""
+        return tuple(_state_files(scene, permanent.bridge, permanent.nic))
+
+    def _require(self, scene: Scene, files: dict[str, str]) -> None:
+        nic, bridge = scene.port.name, scene.bridge.name
+        stanzas = [path for path, text in files.items() if ifupdown_files.names(text, nic)]
+        if not any(ifupdown_files.configures(text, nic) for text in files.values()):
+            raise unsavable(
+                self.name, bridge, f"{_FILE} has no stanza for {nic}", "write one, or name another keeper: --for"
+            )
+        if len(stanzas) > 1:
+            why = f"{' and '.join(stanzas)} both have a stanza for {nic}"
+            raise unsavable(self.name, bridge, why, "put them into one file")
+        for path, text in files.items():
+            if ifupdown_files.names(text, bridge):
+                raise unsavable(
+                    self.name, bridge, f"{path} has a stanza for it already", "take that away, or keep it as it is"
+                )
+            obstacle = ifupdown_files.find_obstacle(text, nic)
+            if obstacle is not None:
+                raise unsavable(self.name, bridge, f"{path}: {obstacle}", "change the file by hand, or that line")
+        if "bridge" not in scene.find_names(_SCRIPTS):
+            raise unsavable(
+                self.name, bridge, "it knows bridges only with the package bridge-utils", "apt install bridge-utils"
+            )
+
+
+IFUPDOWN: Final = Ifupdown()
+
+
+def _files(scene: Scene) -> Iterator[tuple[str, str]]:
+    """Its file and those that it includes, each once, with their texts."""
+    waiting, seen = [_FILE], set[str]()
+    while waiting and len(seen) < _MOST:
+        path = waiting.pop(0)
+        text = scene.read(path) if path not in seen else None
+        if text is None:
+            continue
+        seen.add(path)
+        yield path, text
+        folder = path.rpartition("/")[0]
+        for word, pattern in ifupdown_files.includes(text):
+            waiting += _matching(scene, word, pattern if pattern.startswith("/") else f"{folder}/{pattern}")
+
+
+def _matching(scene: Scene, word: str, pattern: str) -> list[str]:
+    """The files that an include means."""
+    if word == "source-directory":
+        return [f"{pattern}/{name}" for name in scene.find_names(pattern) if _IN_A_FOLDER.fullmatch(name)]
+    folder, _, last = pattern.rpartition("/")
+    names = [name for name in scene.find_names(folder) if fnmatchcase(name, last) and not name.startswith(".")]
+    return [f"{folder}/{name}" for name in names]
+
+
+def _state_files(scene: Scene, link: str, to: str) -> Iterator[WriteFile]:
+    """Ifupdown's own memory of what is up, of one link turned into that of the other."""
+    text = scene.read(_STATE)
+    if text is None or f"{link}={link}" not in text.splitlines():
+        return
+    yield WriteFile(path=_STATE, content=ifupdown_files.state_renamed(text, link, to))
+    if scene.read(f"{_STATE}.{link}") is not None:
+        yield WriteFile(path=f"{_STATE}.{to}", content=f"{to}\n")
+        yield WriteFile(path=f"{_STATE}.{link}", content=None)
+
+
+def _not_started(scene: Scene) -> Finding:
+    message = f"no line auto or allow-hotplug names {scene.port.name}: ifupdown does not bring it up at boot by itself"
+    return warn("not-started-at-boot", scene.bridge.name, message, fix=f"add a line: auto {scene.port.name}")

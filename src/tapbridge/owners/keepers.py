@@ -1,0 +1,56 @@
+"""The table of keepers, and the question that is asked of it: in whose files is a bridge made permanent?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from tapbridge.model.errors import Refused, UsageError
+from tapbridge.model.verdict import Finding
+from tapbridge.owners.keep_ifupdown import IFUPDOWN
+from tapbridge.owners.keeper import Keeper, Scene
+from tapbridge.owners.owner import warn
+
+KEEPERS: Final[tuple[Keeper, ...]] = (IFUPDOWN,)
+"""Managers before whoever is no process: that of the live bridge is asked first."""
+
+NAMES: Final = tuple(keeper.name for keeper in KEEPERS)
+
+
+def find_keeper(name: str) -> Keeper | None:
+    """The keeper of that name."""
+    return next((keeper for keeper in KEEPERS if keeper.name == name), None)
+
+
+def choose_keeper(scene: Scene, name: str | None) -> Keeper:
+    """The keeper of that name, or without one the first that says that it configures the NIC. Raises Refused."""
+    if name is not None:
+        keeper = find_keeper(name)
+        if keeper is None:
+            raise UsageError(f"--for {name}: there is {', '.join(NAMES)}", hint="tapbridge save --help", code="usage")
+        return keeper
+    found = next((keeper for keeper in KEEPERS if keeper.find(scene) is not None), None)
+    if found is None:
+        held = f"it is held by {scene.owner.name}" if scene.owner is not None else "nobody's files configure it"
+        raise Refused(
+            f"{scene.bridge.name} cannot be saved: {held}, which cannot be written down yet",
+            hint="let your own start-up scripts run, at every boot: tapbridge up --yes --confirm 0",
+            code="no-keeper",
+            subject=scene.bridge.name,
+        )
+    return found
+
+
+def competitors(scene: Scene, keeper: Keeper) -> Iterator[Finding]:
+    """Who else configures the NIC at boot."""
+    for other in KEEPERS:
+        proof = other.find(scene) if other is not keeper else None
+        if proof is not None:
+            message = f"{other.name} configures {scene.port.name} at boot as well, beside {keeper.name}"
+            yield warn(
+                "competing-configuration",
+                scene.port.name,
+                message,
+                evidence=(proof,),
+                fix=f"leave {scene.port.name} to one of the two",
+            )

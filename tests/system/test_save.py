@@ -1,0 +1,102 @@
+"""A saved bridge comes back at the next boot, with the NIC's address, by the files of whoever configures the host."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kit.container import GATEWAY, NIC_MAC, Container, container
+
+UP = ("tapbridge", "up", "--yes", "--quiet", "--confirm", "0", "--save")
+DOWN = ("tapbridge", "down", "--quiet")
+FILES = (
+    "cd /etc && find network systemd/network NetworkManager -type f -exec stat -c '%n %a %u %g' {} + -exec cksum {} +"
+)
+INTERFACES = """# The host's own.
+source /etc/network/interfaces.d/*
+
+auto lo
+iface lo inet loopback
+
+auto eth0
+iface eth0 inet dhcp
+    # known by this name
+    hostname me
+"""
+
+
+@pytest.fixture
+def host() -> Iterator[Container]:
+    """A Debian 12 on a LAN."""
+    with container() as booted:
+        yield booted
+
+
+def ip(host: Container, link: str) -> str | None:
+    """The IPv4 address of a link."""
+    found = re.search(r"inet (\S+)", host.run("ip", "-4", "-o", "addr", "show", "dev", link, check=False).stdout)
+    return found[1] if found else None
+
+
+def files(host: Container) -> list[str]:
+    """The configuration: every file's name, mode, owner and sum."""
+    return sorted(host.run(FILES).stdout.splitlines())
+
+
+def lease(host: Container) -> list[str]:
+    """The server's line of the IPv4 lease: MAC, address, name and client-id."""
+    lines = (host.place / "dnsmasq.leases").read_text().splitlines()
+    return next(line.split()[1:] for line in lines if NIC_MAC in line)
+
+
+def status(host: Container) -> dict[str, object]:
+    """What `status` says of the one bridge."""
+    (bridge,) = json.loads(host.run("tapbridge", "status", "--json").stdout)["bridges"]
+    return dict(bridge)
+
+
+def assert_bridged(host: Container, address: str | None) -> None:
+    """The bridge has the address, the NIC is its port and has none, and a guest's tap can join it."""
+    host.wait_for(f"ip -4 -o addr show dev br0 | grep -q ' {address} '")
+    assert ip(host, "eth0") is None
+    assert host.run("ping", "-c1", "-W2", GATEWAY).returncode == 0
+    told = status(host)
+    assert (told["uplink"], told["mac"], told["saved"]) == ("eth0", NIC_MAC, True)
+    assert host.run("cat", "/sys/class/net/br0/bridge/stp_state").stdout == "0\n"
+    host.run("tapbridge", "tap", "add", "guest0", "--bridge", "br0", "--quiet")
+    assert "master br0" in host.run("ip", "link", "show", "dev", "guest0").stdout
+    host.run("tapbridge", "tap", "del", "guest0", "--quiet")
+
+
+def assert_it_comes_and_goes(host: Container) -> None:
+    """Up --save, a reboot, unsave, down, a reboot: the same address all the time, the same files at the end."""
+    address, before, identity, mark = ip(host, "eth0"), files(host), lease(host), len(host.served())
+    assert address
+    host.run(*UP)
+    assert_bridged(host, address)
+    again = host.run("tapbridge", "save", "--json")
+    assert json.loads(again.stdout)["outcome"] == "nothing"
+    host.reboot()
+    assert_bridged(host, address)
+    assert lease(host) == identity
+    host.run("tapbridge", "unsave", "--quiet")
+    assert files(host) == before
+    assert ip(host, "br0") == address
+    host.run(*DOWN)
+    assert ip(host, "eth0") == address
+    host.reboot()
+    host.wait_for(f"ip -4 -o addr show dev eth0 | grep -q ' {address} '")
+    assert not Path(host.path("/sys/class/net/br0")).exists()
+    assert (files(host), lease(host)) == (before, identity)
+    assert "NAK" not in host.served()[mark:]
+
+
+def test_ifupdown_s_files_have_the_bridge(host: Container) -> None:
+    host.path("/etc/network/interfaces").write_text(INTERFACES)
+    host.run("systemctl enable networking; systemctl start networking")
+    host.wait_for("ip -4 -o addr show dev eth0 | grep -q inet")
+    assert_it_comes_and_goes(host)
