@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.changes import until
 from kit.container import GATEWAY, NIC_MAC, Container, container
 
 UP = ("tapbridge", "up", "--yes", "--quiet", "--confirm", "0", "--save")
@@ -47,6 +48,14 @@ def files(host: Container) -> list[str]:
     return sorted(host.run(FILES).stdout.splitlines())
 
 
+def network(host: Container, link: str) -> list[str]:
+    """Addresses and routes of a link, without what passes, and with the link's name left out."""
+    shown = host.run(f"ip -o addr show dev {link}; ip -4 route show dev {link}; ip -6 route show dev {link}").stdout
+    passing = r"valid_lft \S+ preferred_lft \S+| tentative|^\d+: |\\ *| metric \d+(?= brd)"
+    shown = re.sub(passing, "", shown, flags=re.MULTILINE).replace(link, "LINK")
+    return sorted({" ".join(line.split()) for line in shown.splitlines()})
+
+
 def lease(host: Container) -> list[str]:
     """The server's line of the IPv4 lease: MAC, address, name and client-id."""
     lines = (host.place / "dnsmasq.leases").read_text().splitlines()
@@ -75,19 +84,23 @@ def assert_bridged(host: Container, address: str | None) -> None:
 def assert_it_comes_and_goes(host: Container) -> None:
     """Up --save, a reboot, unsave, down, a reboot: the same address all the time, the same files at the end."""
     address, before, identity, mark = ip(host, "eth0"), files(host), lease(host), len(host.served())
+    everything = network(host, "eth0")
     assert address
     host.run(*UP)
     assert_bridged(host, address)
+    host.run("systemctl try-reload-or-restart systemd-networkd")
     again = host.run("tapbridge", "save", "--json")
     assert json.loads(again.stdout)["outcome"] == "nothing"
     host.reboot()
     assert_bridged(host, address)
+    assert until(lambda: network(host, "br0") == everything), (network(host, "br0"), everything)
     assert lease(host) == identity
     host.run("tapbridge", "unsave", "--quiet")
     assert files(host) == before
     assert ip(host, "br0") == address
     host.run(*DOWN)
     assert ip(host, "eth0") == address
+    assert until(lambda: network(host, "eth0") == everything), (network(host, "eth0"), everything)
     host.reboot()
     host.wait_for(f"ip -4 -o addr show dev eth0 | grep -q ' {address} '")
     assert not Path(host.path("/sys/class/net/br0")).exists()
@@ -100,3 +113,26 @@ def test_ifupdown_s_files_have_the_bridge(host: Container) -> None:
     host.run("systemctl enable networking; systemctl start networking")
     host.wait_for("ip -4 -o addr show dev eth0 | grep -q inet")
     assert_it_comes_and_goes(host)
+
+
+@pytest.fixture
+def networkd(host: Container) -> Container:
+    """The same, with a lease of systemd-networkd's on eth0."""
+    host.path("/etc/systemd/network/eth0.network").write_text(f"[Match]\nMACAddress={NIC_MAC}\n[Network]\nDHCP=yes\n")
+    host.run("systemctl enable systemd-networkd systemd-resolved; systemctl start systemd-resolved systemd-networkd")
+    host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
+    return host
+
+
+def test_networkd_s_files_have_the_bridge(networkd: Container) -> None:
+    assert_it_comes_and_goes(networkd)
+
+
+def test_networkd_would_make_a_saved_bridge_again(networkd: Container) -> None:
+    networkd.run(*UP)
+    refused = networkd.run(*DOWN, check=False)
+    assert refused.returncode == 3
+    assert "tapbridge unsave br0" in refused.stderr
+    networkd.run("tapbridge", "unsave", "--quiet")
+    networkd.run(*DOWN)
+    assert ip(networkd, "eth0")

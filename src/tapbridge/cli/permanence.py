@@ -16,7 +16,7 @@ from tapbridge.model.errors import Refused
 from tapbridge.model.permanent import Permanent, Written
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import File, Link, State
-from tapbridge.model.step import WriteFile
+from tapbridge.model.step import Step
 from tapbridge.model.values import IfName
 from tapbridge.model.verdict import Finding, Severity, Verdict
 
@@ -97,7 +97,7 @@ def plan_unsave(world: World, host: LinuxHost, state: State, name: str | None, *
     there = _read_below(world, host, [written.after.path for written in permanent.files])
     keeper, bridge = find_keeper(permanent.keeper), state.link(permanent.bridge)
     port = find_marked_uplink(bridge, state.ports(bridge.name)) if bridge is not None else None
-    live: tuple[WriteFile, ...] = ()
+    live: tuple[Step, ...] = ()
     if keeper is not None and bridge is not None and port is not None and world.root == _LIVE:
         live = keeper.take_back(_scene(world, state, bridge, port, {}), permanent)
     record = str(world.saved_record(permanent.bridge))
@@ -123,6 +123,21 @@ def read_record(world: World, bridge: str) -> Permanent | None:
 
     path = str(world.saved_record(bridge))
     return core.load_permanent(find_text(path), path)
+
+
+def require_lets_down(bridge: IfName, world: World) -> None:
+    """Whether a saved bridge can be taken down as it is. Raises Refused."""
+    from tapbridge.owners.keepers import find_keeper
+
+    permanent = read_record(world, bridge)
+    keeper = find_keeper(permanent.keeper) if permanent is not None else None
+    if keeper is not None and not keeper.lets_down:
+        raise Refused(
+            f"{bridge} is saved, and {keeper.name} makes it again as soon as it reads its files",
+            hint=f"tapbridge unsave {bridge}, then tapbridge down {bridge}",
+            code="saved",
+            subject=bridge,
+        )
 
 
 def _again(world: World, host: LinuxHost, state: State, permanent: Permanent) -> Change:

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 def options(parser: ArgumentParser) -> None:
     """The options of `save`."""
+    from tapbridge.owners.keepers import NAMES
+
     parser.add_argument("bridge", nargs="?", metavar="BRIDGE", help="the bridge (default: the only one of ours)")
     parser.add_argument(
         "--for",
         dest="keeper",
         metavar="NAME",
-        help="in whose files: ifupdown (default: whoever configures the NIC at boot)",
+        help=f"in whose files: {', '.join(NAMES)} (default: whoever configures the NIC at boot)",
     )
     parser.add_argument("--dry-run", action="store_true", help="print what would be changed as a diff; do nothing")
     wait_option(parser)

@@ -14,7 +14,7 @@ from tapbridge.model.journal import dump, load
 from tapbridge.model.permanent import Permanent
 from tapbridge.model.plan import Plan, Reason
 from tapbridge.model.state import File, State
-from tapbridge.model.step import WriteFile
+from tapbridge.model.step import Step, WriteFile
 from tapbridge.model.verdict import Finding
 
 
@@ -57,13 +57,14 @@ def unsave(
     state: State,
     permanent: Permanent,
     there: Sequence[File],
-    live: Sequence[WriteFile],
+    live: Sequence[Step],
     record: str,
     *,
     force: bool,
     root: str = "",
 ) -> Plan:
-    """The plan that makes every file what it was. `there` are the files as they are now.
+    """The plan that makes every file what it was. `there` are the files as they are now, `live` is what must be done
+    below /run so that the bridge can go on without them.
 
     Raises Refused where somebody has changed one since, unless forced.
     """
@@ -82,7 +83,8 @@ def unsave(
     ]
     draft = Draft(state)
     draft.stage(Reason.FILES)
-    draft.do(*live, *back, WriteFile(path=record, content=None))
+    first = [step for step in live if isinstance(step, WriteFile)]
+    draft.do(*first, *back, *(step for step in live if step not in first), WriteFile(path=record, content=None))
     return draft.plan("unsave", ())
 
 

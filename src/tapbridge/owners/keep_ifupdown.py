@@ -38,6 +38,7 @@ class Ifupdown:
     """Debian's ifupdown, with bridge-utils."""
 
     name: str = "ifupdown"
+    lets_down: bool = True
 
     def find(self, scene: Scene) -> str | None:
         """One of its files has a stanza for the NIC that does something."""

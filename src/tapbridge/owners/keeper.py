@@ -15,7 +15,7 @@ from tapbridge.core.outlook import Outlook
 from tapbridge.model.errors import Refused
 from tapbridge.model.permanent import Permanent
 from tapbridge.model.state import Client, File, Link, State
-from tapbridge.model.step import WriteFile
+from tapbridge.model.step import Step, WriteFile
 from tapbridge.model.values import IfName, Mac
 from tapbridge.model.verdict import Finding, Severity
 from tapbridge.owners.owner import Ask, Owner, Read
@@ -74,6 +74,11 @@ class Keeper(Protocol):
         """Its name, for `--for`."""
         ...
 
+    @property
+    def lets_down(self) -> bool:
+        """Whether a bridge can be taken down while it is saved: it acts on its files at a boot alone."""
+        ...
+
     def find(self, scene: Scene) -> str | None:
         """Why it is this one that configures the link at boot, as a sentence; None if it is not."""
         ...
@@ -87,7 +92,7 @@ class Keeper(Protocol):
         returns what could not be checked."""
         ...
 
-    def take_back(self, scene: Scene, permanent: Permanent) -> tuple[WriteFile, ...]:
+    def take_back(self, scene: Scene, permanent: Permanent) -> tuple[Step, ...]:
         """What must be true below /run so that a bridge which is there can be taken down, once the files are gone."""
         ...
 

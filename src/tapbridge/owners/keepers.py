@@ -8,11 +8,12 @@ from typing import Final
 from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.verdict import Finding
 from tapbridge.owners.keep_ifupdown import IFUPDOWN
+from tapbridge.owners.keep_networkd import NETWORKD_KEEPER
 from tapbridge.owners.keeper import Keeper, Scene
 from tapbridge.owners.owner import warn
 
-KEEPERS: Final[tuple[Keeper, ...]] = (IFUPDOWN,)
-"""Managers before whoever is no process: that of the live bridge is asked first."""
+KEEPERS: Final[tuple[Keeper, ...]] = (NETWORKD_KEEPER, IFUPDOWN)
+"""Managers, which hold the bridge now, before whoever is no process."""
 
 NAMES: Final = tuple(keeper.name for keeper in KEEPERS)
 

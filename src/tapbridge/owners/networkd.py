@@ -70,8 +70,10 @@ def _take(owner: Owner, move: Move) -> HandOver:
     if obstacle is not None:
         raise refusal(owner, obstacle, _BY_HAND.format(link=move.source))
     original = client.files[0].path
-    bridge = WriteFile(path=_path(move.target), content=bridge_file(texts, move.source, move.target, _identity(move)))
-    port = WriteFile(path=_path(move.source), content=port_file(move.source, move.target, original))
+    bridge = WriteFile(
+        path=our_path(move.target), content=bridge_file(texts, move.source, move.target, _identity(move))
+    )
+    port = WriteFile(path=our_path(move.source), content=port_file(move.source, move.target, original))
     on_bridge = replace(client, link=move.target, files=(LeaseFile(path=bridge.path, sha256=""),))
     leased = brought_back(move.state, client).leased
     return HandOver(
@@ -87,16 +89,16 @@ def _take(owner: Owner, move: Move) -> HandOver:
 
 def forget(move: Move) -> tuple[Step, ...]:
     """Our files go with the bridge, also where it does not run any more that read them."""
-    paths = [_path(link) for link in (move.source, move.target)] if move.back else []
+    paths = [our_path(link) for link in (move.source, move.target)] if move.back else []
     return tuple(WriteFile(path=path, content=None) for path in paths if move.read(path) is not None)
 
 
 def _give_back(owner: Owner, move: Move) -> HandOver:
     client = owner.clients[0]
-    if _path(move.source) not in (file.path for file in client.files[:1]):
+    if our_path(move.source) not in (file.path for file in client.files[:1]):
         return replace(left_alone(owner, move), after=forget(move))
-    original = original_of(move.read(_path(move.target)) or "")
-    bridge, port = (WriteFile(path=_path(link), content=None) for link in (move.source, move.target))
+    original = original_of(move.read(our_path(move.target)) or "")
+    bridge, port = (WriteFile(path=our_path(link), content=None) for link in (move.source, move.target))
     left = replace(bridge, content=unmanaged_file(move.source))  # the NIC's own file may match the bridge by its MAC
     exchange = (left, port, ReloadClient(client=client), AwaitClient(client=client, left=True))
     if original is None or move.read(original) is None:
@@ -170,5 +172,6 @@ def _words(text: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
-def _path(link: IfName) -> str:
+def our_path(link: IfName) -> str:
+    """Our file for a link, until the next boot."""
     return f"{_FOLDER}/{_OURS}{link}.network"

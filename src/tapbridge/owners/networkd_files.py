@@ -7,8 +7,11 @@ other, mean what the file and its drop-ins meant.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
+
+from tapbridge.core.outlook import Outlook
+from tapbridge.model.values import Family, parse_ip
 
 _FROM: Final = "# Its own file: "
 _SECTIONS: Final = (
@@ -24,6 +27,11 @@ _OF_THE_NIC: Final = (
 )  # fmt: skip
 """Settings of [Network] that lead to or from the NIC itself; or keep what is found, and with it what is to go."""
 
+_DHCP: Final[dict[str, frozenset[Family]]] = {
+    **dict.fromkeys(("yes", "true", "on", "1", "both"), frozenset((4, 6))),
+    "ipv4": frozenset((4,)),
+    "ipv6": frozenset((6,)),
+}
 _NOTHING: Final = ("", "no", "false", "off", "0", "n", "f")
 
 
@@ -76,6 +84,64 @@ def port_file(nic: str, bridge: str, original: str) -> str:
 def unmanaged_file(link: str) -> str:
     """The file of a link that it is to leave alone."""
     return f"[Match]\nName={link}\n\n[Link]\nUnmanaged=yes\n"
+
+
+def netdev_file(bridge: str, mac: str) -> str:
+    """The file that makes the bridge, as `up` makes it."""
+    told = f"# Written by tapbridge save: {bridge} is made at boot until tapbridge unsave."
+    made = f"[NetDev]\nName={bridge}\nKind=bridge\nMACAddress={mac}\n"
+    return f"{told}\n{made}\n[Bridge]\nSTP=no\nForwardDelaySec=0\nMulticastSnooping=no\n"
+
+
+def link_file(bridge: str, mark: str) -> str:
+    """The file by which udev gives the bridge its alias. See systemd.link(5)."""
+    return f"# Written by tapbridge save.\n[Match]\nOriginalName={bridge}\n\n[Link]\nAlias={mark}\n"
+
+
+def saved_port_file(nic: str, bridge: str, original: str, match: str, held: str) -> str:
+    """The file that makes the NIC a port at boot, with the settings of the card that it has in the bridge's file."""
+    told = f"# Written by tapbridge save: {nic} is a port of {bridge} until tapbridge unsave."
+    card = [f"{key}={value}\n" for section, key, value in settings(held) if section == "Link" and key]
+    of_card = f"\n[Link]\n{''.join(card)}" if card else ""
+    return (
+        f"{told}\n{_FROM}{original}\n[Match]\n{match}\n\n[Network]\nBridge={bridge}\nLinkLocalAddressing=no\n{of_card}"
+    )
+
+
+def outlook(text: str) -> Outlook:
+    """What a file makes of its link."""
+    addresses: list[str] = []
+    gateways: list[str] = []
+    asked: frozenset[Family] = frozenset()
+    route: dict[str, str] = {}
+    for section, key, value in (*settings(text), ("", "", "")):
+        if not key:
+            gateways += [route["Gateway"]] if _is_default(route) else []
+            route = {}
+        elif section == "Route":
+            route[key] = value
+        elif (section, key) == ("Network", "DHCP"):
+            asked = _DHCP.get(value.lower(), frozenset())
+        elif section in ("Network", "Address") and key == "Address":
+            addresses = [*addresses, value] if value else []
+        elif (section, key) == ("Network", "Gateway"):
+            gateways = [*gateways, value] if value else []
+    return Outlook(
+        addresses=frozenset(map(_canonical, addresses)), gateways=frozenset(map(_canonical, gateways)), asked=asked
+    )
+
+
+def _is_default(route: Mapping[str, str]) -> bool:
+    told = route.get("Gateway", "_")[:1] != "_"  # _dhcp4 and the like
+    return told and route.get("Destination", "::/0") in ("0.0.0.0/0", "::/0")
+
+
+def _canonical(text: str) -> str:
+    ip, slash, prefix = text.partition("/")
+    try:
+        return parse_ip(ip)[1] + slash + prefix
+    except ValueError:
+        return text
 
 
 def original_of(text: str) -> str | None:

@@ -19,7 +19,7 @@ from tapbridge.model.errors import HostError, Stuck
 from tapbridge.model.journal import Acting, Began, Ended, Undoing, load
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import File, Scope
-from tapbridge.model.step import PauseClient, ResumeClient, Step, WriteFile
+from tapbridge.model.step import AwaitClient, PauseClient, ReloadClient, ResumeClient, Step, WriteFile
 from tapbridge.ports import Host
 from tapbridge.transact.batches import batches
 from tapbridge.transact.journal import Journal
@@ -66,7 +66,7 @@ def _is_whole(began: Began, host: Host) -> bool:
 
 
 def _of_files_alone(began: Began) -> bool:
-    return all(isinstance(step, WriteFile) for step in began.steps)
+    return all(isinstance(step, WriteFile | ReloadClient | AwaitClient) for step in began.steps)
 
 
 def _other_files(wanted: Sequence[File], host: Host) -> tuple[str, ...]:

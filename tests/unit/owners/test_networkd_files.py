@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapbridge.owners.networkd_files import bridge_file, find_obstacle, original_of, port_file, settings
+from tapbridge.owners.networkd_files import (
+    bridge_file,
+    find_obstacle,
+    link_file,
+    netdev_file,
+    original_of,
+    outlook,
+    port_file,
+    saved_port_file,
+    settings,
+)
 
 OWN = """# a comment
 [Match]
@@ -22,6 +32,7 @@ Address=192.0.2.7/24
 Note=no
 """
 DROP_IN = "[Network]\nDNS=\nDNS=192.0.2.3\n[Address]\nAddress=192.0.2.8/24"
+MAC = "02:00:00:00:01:02"
 GRAMMAR = st.text("[]=#;\\ \t\nabNetwork", max_size=60)
 
 
@@ -79,3 +90,40 @@ def test_a_text_means_for_the_bridge_what_it_meant_for_the_nic(one: str, other: 
         said for text in (one, other) for said in settings(text) if said[0] != "Match" and not said[0].startswith("X-")
     ]
     assert list(settings(bridge_file((one, other), "eth0", "br0", None)))[2:-4] == kept
+
+
+def test_a_boot_makes_the_bridge_of_three_more_files() -> None:
+    assert netdev_file("br0", MAC).splitlines()[1:] == [
+        *("[NetDev]", "Name=br0", "Kind=bridge", f"MACAddress={MAC}", ""),
+        *("[Bridge]", "STP=no", "ForwardDelaySec=0", "MulticastSnooping=no"),
+    ]
+    assert link_file("br0", "tapbridge x=1").splitlines()[1:] == [
+        *("[Match]", "OriginalName=br0", "", "[Link]", "Alias=tapbridge x=1"),
+    ]
+    text = saved_port_file(
+        "eth0", "br0", "/etc/a.network", f"PermanentMACAddress={MAC}", "[Link]\nMTUBytes=1400\n" + OWN
+    )
+    assert original_of(text) == "/etc/a.network"
+    assert [line for line in text.splitlines() if not line.startswith("#")] == [
+        *("[Match]", f"PermanentMACAddress={MAC}", "", "[Network]", "Bridge=br0", "LinkLocalAddressing=no", ""),
+        *("[Link]", "MTUBytes=1400"),
+    ]
+
+
+@given(GRAMMAR)
+def test_the_port_takes_over_the_card_s_settings_and_nothing_else(text: str) -> None:
+    port = saved_port_file("eth0", "br0", "/etc/a.network", "Name=eth0", text)
+    card = [(key, value) for section, key, value in settings(text) if section == "Link" and key]
+    wanted = [("Match", "Name", "eth0"), ("Network", "Bridge", "br0"), ("Network", "LinkLocalAddressing", "no")]
+    assert [one for one in settings(port) if one[1]] == wanted + [("Link", *one) for one in card]
+
+
+def test_what_a_file_makes_of_its_link_is_known() -> None:
+    found = outlook(
+        "[Network]\nAddress=192.0.2.1/24\nAddress=\nAddress=192.0.2.7/24\nDHCP=ipv6\nGateway=192.0.2.1\n"
+        "[Address]\nAddress=2001:DB8::7/64\n[Route]\nGateway=192.0.2.9\nDestination=203.0.113.0/24\n"
+        "[Route]\nDestination=203.0.114.0/24\nGateway=192.0.2.8\n[Route]\nGateway=2001:DB8::1\n"
+    )
+    assert found.addresses == {"192.0.2.7/24", "2001:db8::7/64"}
+    assert found.gateways == {"192.0.2.1", "2001:db8::1"}
+    assert found.asked == {6}

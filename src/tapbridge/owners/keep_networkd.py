@@ -1,0 +1,111 @@
+"""systemd-networkd as the keeper of a bridge: what the hand-over has written below /run, and what makes the bridge.
+
+The file for the bridge is the one that it is held by now. The NIC, which networkd leaves alone now, becomes a port,
+known by its permanent address; a .netdev makes the bridge with the NIC's, and a .link, which udev reads, gives it our
+mark.
+
+Their names sort behind those of the files below /run: as long as these are there nothing changes, whatever makes
+networkd read its files. At the next boot they are gone. So nothing need be told to networkd when a bridge is saved; and
+while it is saved the bridge cannot be taken down, because networkd would make it again as soon as it reads its files.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tapbridge.core.restore import brought_back
+from tapbridge.model.permanent import Permanent
+from tapbridge.model.state import File, LeaseFile
+from tapbridge.model.step import ReloadClient, Step, WriteFile
+from tapbridge.model.verdict import Finding
+from tapbridge.owners.keeper import Form, Scene, is_cloud_init_off, unchecked, unsavable
+from tapbridge.owners.networkd import our_path
+from tapbridge.owners.networkd_files import link_file, netdev_file, original_of, outlook, port_file, saved_port_file
+from tapbridge.owners.owner import warn
+
+_PROGRAM: Final = "systemd-networkd"
+_FOLDER: Final = "/etc/systemd/network"
+_FOLDERS: Final = (_FOLDER, "/run/systemd/network", "/usr/local/lib/systemd/network", "/usr/lib/systemd/network")
+_OURS: Final = "00-1-tapbridge-"
+_LIVE: Final = "00-0-tapbridge-"
+_BY_CLOUD_INIT: Final = re.compile(r"-cloud-init|netplan-")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkdKeeper:
+    """systemd-networkd, where it holds the bridge."""
+
+    name: str = _PROGRAM
+    lets_down: bool = False
+
+    def find(self, scene: Scene) -> str | None:
+        """It holds the bridge now."""
+        client = scene.client(_PROGRAM)
+        return f"{_PROGRAM} holds {scene.bridge.name}" if client is not None and client.files else None
+
+    def form(self, scene: Scene) -> Form:
+        """A .netdev, a .network for the bridge and one for its port, and a .link. Raises Refused."""
+        nic, bridge = scene.port.name, scene.bridge.name
+        held, port = scene.read(our_path(bridge)), scene.read(our_path(nic))
+        original = original_of(port or "")
+        if held is None or original is None:
+            hint = f"tapbridge down {bridge}, then tapbridge up --save"
+            raise unsavable(self.name, bridge, "it does not hold the bridge by a file of ours", hint)
+        self._require_first(scene, original)
+        match = f"PermanentMACAddress={scene.port.permanent_mac}" if scene.port.permanent_mac else f"Name={nic}"
+        texts = {
+            f"{bridge}.netdev": netdev_file(bridge, scene.mac),
+            f"{bridge}.link": link_file(bridge, scene.mark),
+            f"{bridge}.network": held,
+            f"{nic}.network": saved_port_file(nic, bridge, original, match, held),
+        }
+        return Form(
+            files=tuple(File(path=f"{_FOLDER}/{_OURS}{name}", content=text) for name, text in texts.items()),
+            outlook=outlook(held),
+            findings=tuple(_by_cloud_init(scene, original)),
+        )
+
+    def check(self, scene: Scene, form: Form) -> tuple[Finding, ...]:
+        """Nobody can: networkd has no program for it."""
+        return (unchecked(self.name, scene.bridge.name, "it has no program that does so"),)
+
+    def take_back(self, scene: Scene, permanent: Permanent) -> tuple[Step, ...]:
+        """The files below /run again, where a boot has made the bridge, and networkd by them."""
+        nic, bridge, client = permanent.nic, permanent.bridge, scene.client(_PROGRAM)
+        texts = {written.after.path: written.after.content or "" for written in permanent.files}
+        saved = f"{_FOLDER}/{_OURS}{bridge}.network"
+        original = original_of(texts.get(f"{_FOLDER}/{_OURS}{nic}.network", ""))
+        if client is None or original is None or [file.path for file in client.files[:1]] != [saved]:
+            return ()
+        again = replace(client, files=(LeaseFile(path=our_path(bridge), sha256=""),))
+        return (
+            WriteFile(path=our_path(bridge), content=texts[saved]),
+            WriteFile(path=our_path(nic), content=port_file(nic, bridge, original)),
+            ReloadClient(client=client),
+            replace(brought_back(scene.state, client), client=again),
+        )
+
+    def _require_first(self, scene: Scene, original: str) -> None:
+        """No other file may count before ours: of all that match a link, the first by its name does. Raises Refused."""
+        last = f"{_OURS}{max(scene.port.name, scene.bridge.name)}.network"
+        there = {name: f"{folder}/{name}" for folder in reversed(_FOLDERS) for name in scene.find_names(folder)}
+        there[original.rpartition("/")[2]] = original
+        for name, path in sorted(there.items()):
+            if name.endswith(".network") and name <= last and not name.startswith((_LIVE, _OURS)):
+                why, hint = f"{path} would count before ours", "give that file a name with a higher number"
+                raise unsavable(self.name, scene.bridge.name, why, hint)
+
+
+NETWORKD_KEEPER: Final = NetworkdKeeper()
+
+
+def _by_cloud_init(scene: Scene, original: str) -> list[Finding]:
+    """cloud-init writes the NIC's own file anew: ours counts all the same, but not with what it says then."""
+    if not _BY_CLOUD_INIT.search(original) or is_cloud_init_off(scene.read):
+        return []
+    message = f"cloud-init has written {original}: what it says there later does not reach {scene.bridge.name}"
+    return [
+        warn("cloud-init", scene.bridge.name, message, fix="when it has changed: tapbridge unsave, then save again")
+    ]
