@@ -38,6 +38,7 @@ def adoption_risks(state: State, nic: Link, intent: Adopt) -> tuple[Finding, ...
         for x in state.attachments
         if x.link == nic.name and x.program not in owners and x.program not in _FOLLOWING
     ]
+    found += [_vlan(link, nic) for link in state.links if link.kind == "vlan" and link.parent == nic.name]
     found += [_duplicate(a.ip, nic) for a in state.addresses_of(nic.name) if a.flags & DADFAILED]
     if nic.addr_gen_mode in _STABLE_PRIVACY:
         message = (
@@ -70,6 +71,17 @@ def _attached(item: Attachment, intent: Adopt) -> Finding | None:
     code, severity, words, fix = _TOLD.get(item.kind, _OTHER)
     message = words.format(holder=holder, detail=item.detail, nic=item.link)
     return Finding(code=code, severity=severity, subject=item.link, message=message, fix=fix)
+
+
+def _vlan(link: Link, nic: Link) -> Finding:
+    """Frames of a VLAN that arrive on the NIC are taken by the VLAN's link, before the bridge sees them."""
+    return Finding(
+        code="vlan-stays",
+        severity=Severity.INFO,
+        subject=link.name,
+        message=f"{link.name} goes on beside the bridge, on {nic.name}; guests on the bridge do not hear that VLAN",
+        fix=f"for guests in that VLAN: tapbridge up {link.name} --bridge NAME" if link.master is None else None,
+    )
 
 
 def _duplicate(ip: str, nic: Link) -> Finding:

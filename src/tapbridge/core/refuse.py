@@ -14,6 +14,12 @@ RENAME_UP_KERNEL = (6, 2)
 
 _HOLDS_THE_LINK = {"macvlan": "macvlan", "macvtap": "macvtap", "ipvlan": "ipvlan", "ipvtap": "ipvtap"}
 _MODES = "the guest can use user mode networking: tapbridge run --net user -- …"
+_OUT_OF_MASTER = {
+    "vrf": f"take it out of the VRF first (ip link set {{nic}} nomaster), or {_MODES}",
+    "openvswitch": "Open vSwitch is a bridge already: give it the guest's tap as a port "
+    "(tapbridge tap add TAP; ovs-vsctl add-port BRIDGE TAP)",
+}
+"""What helps where adopting the master itself would not."""
 
 
 def find_link(state: State, name: str) -> Link:
@@ -38,7 +44,9 @@ def require_adoptable(state: State, nic: Link) -> None:
     if nic.master and nic.master_kind != "bridge":
         raise Refused(
             f"{nic.name} is a port of the {nic.master_kind} {nic.master}",
-            hint=f"adopt {nic.master} itself: tapbridge up {nic.master}",
+            hint=_OUT_OF_MASTER.get(nic.master_kind or "", "adopt {master} itself: tapbridge up {master}").format(
+                nic=nic.name, master=nic.master
+            ),
             code="has-master",
             subject=nic.name,
         )
@@ -64,7 +72,11 @@ def _kind_reason(nic: Link) -> tuple[str, str] | None:
         return "is a Wi-Fi station: an access point takes frames from its own address only", _MODES
     if nic.kind in ("tap", "tun"):
         return f"is a {nic.kind}, the other end of which is a process", "name the NIC that reaches the LAN"
-    if nic.kind in ("macvlan", "macvtap", "ipvlan", "vrf"):
+    if nic.kind == "openvswitch":
+        return "belongs to Open vSwitch, which is a bridge already", _OUT_OF_MASTER["openvswitch"]
+    if nic.kind == "vrf":
+        return "is a VRF, a set of routes without a wire of its own", "name the NIC that reaches the LAN"
+    if nic.kind in ("macvlan", "macvtap", "ipvlan", "ipvtap"):
         return f"is a {nic.kind}, which cannot carry other addresses than its own", _MODES
     if not nic.ethernet:
         return "is no Ethernet link, and a bridge carries nothing else", _MODES

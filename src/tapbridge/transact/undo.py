@@ -117,7 +117,7 @@ def _owner_round(began: Began, host: Host, errors: list[str]) -> Undone:
         files = host.read_files([file.path for file in began.files])
         pairs = tuple(zip(began.files, files, strict=True))
         if wanted.finished:
-            pairs = tuple((_as_written(before, file, began.steps), file) for before, file in pairs)
+            pairs = tuple((_as_left(before, file, began.steps), file) for before, file in pairs)
         owner = restore_owner(wanted.state, now, began.touched, pairs, began.steps)
         if owner.steps:
             _perform(owner, host, errors)
@@ -128,13 +128,17 @@ def _owner_round(began: Began, host: Host, errors: list[str]) -> Undone:
     return Undone(left=(*left, *errors) if left else (), told=wanted.told, finished=wanted.finished)
 
 
-def _as_written(before: File, now: File, steps: Sequence[Step]) -> File:
-    """A file as the change leaves it. One that it takes away, and that is there with something new in it, is of the
-    client that was started since: its PID."""
-    written = [step.content for step in steps if isinstance(step, WriteFile) and step.path == before.path]
-    if not written:
-        return before
-    return now if written[-1] is None and now != before else replace(before, content=written[-1])
+def _as_written(file: File, steps: Sequence[Step]) -> File:
+    """A file as the change writes it."""
+    written = [step.content for step in steps if isinstance(step, WriteFile) and step.path == file.path]
+    return replace(file, content=written[-1]) if written else file
+
+
+def _as_left(before: File, now: File, steps: Sequence[Step]) -> File:
+    """A file as a change leaves it that is all done. One that it took away, and that is there again with something new
+    in it, is of the client that was started since: its PID."""
+    written = _as_written(before, steps)
+    return now if written.content is None and now != before else written
 
 
 def _stopped(began: Began, journal: Journal) -> tuple[Step, ...]:
