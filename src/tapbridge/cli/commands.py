@@ -28,6 +28,7 @@ COMMANDS = (
     Command("attach", "attach", "give a running guest one more NIC"),
     Command("detach", "detach", "take a NIC out of a running guest"),
     Command("tap", "tap", "taps that wait for guests: make, delete and list them"),
+    Command("install-ifup", "install_ifup", "the scripts that QEMU runs for taps that it opens by name"),
     Command("broker", "broker", "lend taps to users without rights, as a policy says"),
     Command("service", "service", "let the next boot take back what a crash has left in files; start the broker"),
     Command("explain", "explain", "the missing documentation, in the terminal"),

@@ -38,7 +38,7 @@ ALIASES = {
     "save": ("unsave", "permanent", "reboot", "boot", "persistent", "interfaces"),
     "safety": ("rollback", "journal", "recover", "confirm", "crash"),
     "proof": ("proof-of-life", "probe", "probes", "visitor", "gateway", "remote", "reachable"),
-    "qemu": ("run", "args", "attach", "detach", "qmp", "hotplug", "netdev", "device", "vhost", "virtio", "kvm"),
+    "qemu": ("run", "args", "attach", "detach", "qmp", "hotplug", "ifup", "netdev", "device", "vhost", "virtio", "kvm"),
     "guests": ("ps", "guest", "vm"),
     "broker": ("policy", "unprivileged", "without-root", "helper", "bridge-helper", "permissions"),
     "firewall": ("nft", "nftables", "iptables", "br-netfilter", "docker", "iifname"),

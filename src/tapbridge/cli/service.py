@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tapbridge.cli.result import Result
-from tapbridge.core.service import BROKER, BROKER_UNITS, Init, Piece, broker_pieces, is_as_made, pieces
+from tapbridge.core.service import BROKER, BROKER_UNITS, Init, Piece, broker_pieces, pieces
+from tapbridge.core.signed import is_as_made
 from tapbridge.linux.boot_service import (
     find_init,
     find_piece,

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from tapbridge.core.signed import sign
+
 Init = Literal["systemd", "sysv"]
 
 NAME: Final = "tapbridge-recover"
@@ -20,7 +22,7 @@ BROKER: Final = "tapbridge-broker"
 BROKER_UNITS: Final = (f"{BROKER}.socket", f"{BROKER}.service")
 STATE: Final = "/var/lib/tapbridge"
 _LIMIT_S: Final = 60
-_MARK: Final = "# Made by tapbridge service install; sum "
+_MAKER: Final = "service install"
 _UNITS: Final = "etc/systemd/system"
 _UNIT_PATH: Final = f"{_UNITS}/{UNIT}"
 _SCRIPT_PATH: Final = f"etc/init.d/{NAME}"
@@ -208,14 +210,14 @@ def pieces(init: Init, python: str) -> tuple[Piece, ...]:
     words = {"state": STATE, "python": python, "limit": _LIMIT_S, "later": _LATER, "name": NAME}
     if init == "systemd":
         return (
-            Piece(path=_UNIT_PATH, text=_signed(_SYSTEMD.format(**words))),
+            Piece(path=_UNIT_PATH, text=sign(_SYSTEMD.format(**words), _MAKER)),
             Piece(path=f"{_UNITS}/sysinit.target.wants/{UNIT}", target=f"/{_UNIT_PATH}"),
-            Piece(path=f"{_UNITS}/{TAPS_UNIT}", text=_signed(_TAPS_SERVICE.format(**words))),
+            Piece(path=f"{_UNITS}/{TAPS_UNIT}", text=sign(_TAPS_SERVICE.format(**words), _MAKER)),
             Piece(path=f"{_UNITS}/multi-user.target.wants/{TAPS_UNIT}", target=f"/{_UNITS}/{TAPS_UNIT}"),
-            Piece(path="etc/udev/rules.d/90-tapbridge.rules", text=_signed(_TAPS_RULE.format(unit=TAPS_UNIT))),
+            Piece(path="etc/udev/rules.d/90-tapbridge.rules", text=sign(_TAPS_RULE.format(unit=TAPS_UNIT), _MAKER)),
         )
     return (
-        Piece(path=_SCRIPT_PATH, text=_signed(_SYSV.format(**words)), mode=0o755),
+        Piece(path=_SCRIPT_PATH, text=sign(_SYSV.format(**words), _MAKER), mode=0o755),
         Piece(path=f"etc/rcS.d/S01{NAME}", target=f"../init.d/{NAME}"),
     )
 
@@ -223,25 +225,8 @@ def pieces(init: Init, python: str) -> tuple[Piece, ...]:
 def broker_pieces(python: str) -> tuple[Piece, ...]:
     """What the broker consists of, where systemd runs it."""
     texts = _BROKER_SOCKET, _BROKER_SERVICE.format(python=python, broker=BROKER)
-    units = [Piece(path=f"{_UNITS}/{unit}", text=_signed(text)) for unit, text in zip(BROKER_UNITS, texts, strict=True)]
+    units = [
+        Piece(path=f"{_UNITS}/{unit}", text=sign(text, _MAKER)) for unit, text in zip(BROKER_UNITS, texts, strict=True)
+    ]
     socket = BROKER_UNITS[0]
     return (*units, Piece(path=f"{_UNITS}/sockets.target.wants/{socket}", target=f"/{_UNITS}/{socket}"))
-
-
-def is_as_made(text: str) -> bool:
-    """Whether some version of this program made a file, and nobody has changed it since."""
-    lines = text.splitlines(keepends=True)
-    marks = [line for line in lines if line.startswith(_MARK)]
-    rest = "".join(line for line in lines if not line.startswith(_MARK))
-    return len(marks) == 1 and marks[0].removeprefix(_MARK).strip() == _sum(rest)
-
-
-def _signed(text: str) -> str:
-    first, _, rest = text.partition("\n")  # a script's #! comes first
-    return f"{first}\n{_MARK}{_sum(text)}\n{rest}"
-
-
-def _sum(text: str) -> str:
-    import hashlib
-
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]

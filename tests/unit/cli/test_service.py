@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tapbridge.cli.main import main
-from tapbridge.core.service import is_as_made, pieces
+from tapbridge.core.service import pieces
+from tapbridge.core.signed import is_as_made
 
 UNIT = "etc/systemd/system/tapbridge-recover.service"
 WANTED = "etc/systemd/system/sysinit.target.wants/tapbridge-recover.service"
