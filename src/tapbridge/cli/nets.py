@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from tapbridge.core.attach import MTU_LARGEST, PORTS
+from tapbridge.core.macs import PREFIX, parse_prefix
 from tapbridge.core.topology import find_uplink
 from tapbridge.model.errors import InvalidName, Refused, UsageError
 from tapbridge.model.state import Link, State
@@ -30,6 +31,7 @@ class NicRequest:
 
     net: str | None = None
     mac: Mac | None = None
+    mac_prefix: str | None = None
     model: str | None = None
     queues: int | None = None
     vhost: str | None = None
@@ -85,6 +87,7 @@ def card_options(parser: argparse.ArgumentParser) -> None:
         )
 
     add("--mac", parse_mac, "MAC", "the guest's Ethernet address (default: made from this host and the guest's name)")
+    add("--mac-prefix", parse_prefix, "PREFIX", f"what that address begins with, one to five bytes (default: {PREFIX})")
     add(
         "--model",
         str,
@@ -117,8 +120,15 @@ def script_options(parser: argparse.ArgumentParser) -> None:
 def read_requests(nics: Sequence[NicRequest], alone: NicRequest) -> tuple[NicRequest, ...]:
     """The NICs that were asked for. What stands before one `--net` belongs to it, for there is no other NIC.
 
-    Raises UsageError for what stands before several.
+    Raises UsageError for what stands before several, and for what one NIC cannot have both.
     """
+    requests = _requests(nics, alone)
+    if any(request.mac is not None and request.mac_prefix is not None for request in requests):
+        raise UsageError("--mac-prefix is for an address that --mac does not give", hint="choose one", code="usage")
+    return requests
+
+
+def _requests(nics: Sequence[NicRequest], alone: NicRequest) -> tuple[NicRequest, ...]:
     if not nics:
         return (alone,)
     if alone == NicRequest():
@@ -127,8 +137,9 @@ def read_requests(nics: Sequence[NicRequest], alone: NicRequest) -> tuple[NicReq
         field.name: getattr(alone, field.name) for field in fields(alone) if getattr(alone, field.name) is not None
     }
     if len(nics) > 1:
+        first = min(given).replace("_", "-").replace("fds", "fd")
         raise UsageError(
-            f"--{min(given)} stands before the first --net, and there are several NICs",
+            f"--{first} stands before the first --net, and there are several NICs",
             hint="put it behind the --net that it is for",
             code="usage",
         )

@@ -14,8 +14,18 @@ from typing import TYPE_CHECKING, Final
 
 from tapbridge.cli.nets import NicRequest, find_bridge
 from tapbridge.core.attach import MTU_LARGEST, MTU_USUAL
-from tapbridge.core.macs import Seed, check_mac, find_holder, guest_mac, own_macs, refuse_taken, suspects
-from tapbridge.core.topology import find_guest_name
+from tapbridge.core.macs import (
+    PREFIX,
+    Seed,
+    check_mac,
+    find_holder,
+    guest_mac,
+    own_macs,
+    refuse_taken,
+    suspects,
+    tap_mac,
+)
+from tapbridge.core.topology import find_guest_name, is_tap
 from tapbridge.model.errors import Refused
 from tapbridge.model.state import Link, Neighbour, State
 from tapbridge.model.step import WriteFile
@@ -146,7 +156,8 @@ def plan_another(
         check_mac(request.mac, own)
         if request.mac in macs:
             raise refuse_taken(request.mac, name, "by another NIC of the same guest")
-    numbered = (guest_mac(seed, name, number, own) for number in range(len(macs) + 1))
+    prefix = request.mac_prefix or PREFIX
+    numbered = (guest_mac(seed, name, number, own, prefix) for number in range(len(macs) + 1))
     mac = request.mac or next(mac for mac in numbered if mac not in macs)
     nic = _plan_nic(request, bridge, machine_of(line, native=os.uname().machine), mac, choose_id(len(macs), taken))
     return GuestPlan(name=name, nics=(nic,), keep_seed=keep_seed, findings=tuple(_about_nic(nic)))
@@ -175,7 +186,8 @@ def _choose_macs(requests: Sequence[NicRequest], guest: str, seed: Seed, state: 
             check_mac(request.mac, own)
             if request.mac in chosen:
                 raise refuse_taken(request.mac, guest, "by another NIC of the same guest")
-        chosen.append(request.mac or guest_mac(seed, guest, number, {*own, *chosen, *_asked(requests)}))
+        prefix = request.mac_prefix or PREFIX
+        chosen.append(request.mac or guest_mac(seed, guest, number, {*own, *chosen, *_asked(requests)}, prefix))
     return chosen
 
 
@@ -229,18 +241,29 @@ def _about_nic(nic: Planned) -> list[Finding]:
 
 
 def check_free(guest: GuestPlan, state: State, answers: Callable[[Neighbour], bool]) -> None:
-    """Raises Refused if somebody on a NIC's bridge has its address; a stale neighbour is asked whether he lives."""
+    """Raises Refused if somebody on a NIC's bridge has its address, or that of its tap; a stale neighbour is asked
+    whether he lives."""
     for nic in guest.nics:
         if nic.bridge is None:
             continue
-        port = find_holder(state, nic.bridge.name, nic.mac)
-        if port is not None:
-            name = find_guest_name(port)
-            who = f"by the guest {name!r} on {port.name}" if name else f"by something behind {port.name}"
-            raise refuse_taken(nic.mac, guest.name, f"{who}, a port of {nic.bridge.name}")
+        for mac in (nic.mac, tap_mac(nic.mac)):
+            port = find_holder(state, nic.bridge.name, mac)
+            if port is not None:
+                raise refuse_taken(mac, guest.name, f"{_told_holder(port, state)}, a port of {nic.bridge.name}")
         for neighbour in suspects(state, nic.bridge.name, nic.mac)[:_SUSPECTS]:
             if answers(neighbour):
                 raise refuse_taken(nic.mac, guest.name, f"by {neighbour.ip}, which answers on {nic.bridge.name}")
+
+
+def _told_holder(port: Link, state: State) -> str:
+    """Who is behind a port; of a guest that somebody else has started, the process tells."""
+    name = find_guest_name(port)
+    if name is None and is_tap(port):
+        from tapbridge.guests.survey import identify
+
+        holders = (guest.name for guest in identify(state) if port.name in (nic.link for nic in guest.nics))
+        name = next(holders, None)
+    return f"by the guest {name!r} on {port.name}" if name else f"by something behind {port.name}"
 
 
 def no_vhost() -> Refused:

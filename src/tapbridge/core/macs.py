@@ -6,6 +6,7 @@ guests never meet with the one address that QEMU gives to the first NIC of every
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +22,8 @@ PREFIX: Final = "52:54:00"
 QEMU_OWN: Final = "52:54:00:12:34:"
 """qemu_macaddr_default_if_unset() of QEMU's net/net.c counts from 52:54:00:12:34:56 upwards, in every QEMU alike."""
 
+_TAPS: Final = "fe", "fa"
+_PREFIX_FORM: Final = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){0,4}\Z")
 _PURPOSE: Final = b"tapbridge-mac-v1"
 _NUD_FAILED: Final = 0x20
 
@@ -39,7 +42,23 @@ class Seed:
     user: int | None = None
 
 
-def guest_mac(seed: Seed, guest: str, number: int, taken: Container[Mac] = ()) -> Mac:
+def parse_prefix(text: str) -> str:
+    """Read what guests' addresses begin with: one to five bytes. Raises ValueError for what no guest may have."""
+    prefix = text.strip().lower().replace("-", ":")
+    if not _PREFIX_FORM.match(prefix):
+        raise ValueError(f"{text!r} is not the beginning of an Ethernet address: one to five bytes, such as {PREFIX}")
+    first = int(prefix[:2], 16)
+    if first & 0b11 != 0b10:
+        why = "group addresses" if first & 1 else "addresses that makers of cards have been given"
+        raise ValueError(f"{text!r} begins {why}; the second digit has to be 2, 6, a or e")
+    if prefix[:2] in _TAPS:
+        raise ValueError(f"{text!r} begins as the addresses of taps do, which must differ from every guest's")
+    if f"{prefix}:" == QEMU_OWN:
+        raise ValueError(f"{text!r} begins the addresses that every QEMU gives to its guests by itself")
+    return prefix
+
+
+def guest_mac(seed: Seed, guest: str, number: int, taken: Container[Mac] = (), prefix: str = PREFIX) -> Mac:
     """The address of NIC `number` (from 0) of a guest: always the same, never one of `taken` or of QEMU's own.
 
     The hash is keyed with the machine-id, which machine-id(5) asks not to be shown to the network.
@@ -51,7 +70,7 @@ def guest_mac(seed: Seed, guest: str, number: int, taken: Container[Mac] = ()) -
     for attempt in range(1000):
         words = (_PURPOSE.decode(), seed.uplink or "", guest, str(number), str(attempt), *whose)
         digest = hmac.digest(seed.machine_id.encode(), "\0".join(words).encode(), hashlib.sha256)
-        mac = Mac(PREFIX + ":" + digest[:3].hex(":"))
+        mac = Mac(f"{prefix}:{digest[: 5 - prefix.count(':')].hex(':')}")
         if not mac.startswith(QEMU_OWN) and mac not in taken:
             return mac
     raise Refused(
@@ -69,7 +88,8 @@ def tap_mac(guest: Mac) -> Mac:
     takes the lowest of its ports, and never the tap's. The two must differ, or the kernel takes the guest's frames
     for its own.
     """
-    return Mac(("fa" if guest.startswith("fe:") else "fe") + guest[2:])
+    usual, other = _TAPS
+    return Mac((other if guest.startswith(usual) else usual) + guest[2:])
 
 
 def lone_tap_mac(name: str) -> Mac:

@@ -229,7 +229,7 @@ def test_a_guest_that_runs_is_not_started_twice(host: Host) -> None:
 
 def test_an_address_of_somebody_on_the_lan_is_refused(host: Host) -> None:
     mac = "52:54:00:00:00:77"
-    run("bridge", "fdb", "add", mac, "dev", "eth0", "master", "dynamic")
+    run("bridge", "fdb", "add", mac, "dev", "eth0", "master", "static")
     assert "behind eth0" in host.tapbridge("run", "--mac", mac, "--", host.qemu, exit_code=3).stderr
     run("bridge", "fdb", "del", mac, "dev", "eth0", "master")
     run("ip", "neigh", "add", "192.0.2.9", "lladdr", mac, "dev", "br0", "nud", "stale")

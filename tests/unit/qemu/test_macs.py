@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tapbridge.core.macs import Seed, check_mac, find_holder, guest_mac, own_macs, suspects, tap_mac
+from tapbridge.core.macs import Seed, check_mac, find_holder, guest_mac, own_macs, parse_prefix, suspects, tap_mac
 from tapbridge.model.errors import Refused
 from tapbridge.model.state import ForwardingEntry, Link, Neighbour, State
 from tapbridge.model.values import IfName, Mac, parse_mac
@@ -39,6 +39,62 @@ def test_another_host_guest_or_nic_has_another_address(seed: Seed, guest: str) -
         guest_mac(Seed(machine_id=seed.machine_id, uplink=Mac("02:00:00:00:01:04")), guest, 0),
     }
     assert len(one) >= 4  # three bytes may meet once, twice is a fault
+
+
+LAWFUL = st.lists(st.integers(0, 255), min_size=1, max_size=5).map(
+    lambda octets: bytes([octets[0] & 0xFC | 2, *octets[1:]]).hex(":")
+)
+UNLAWFUL = st.one_of(
+    st.text(alphabet="0123456789abcdefg:-. ", max_size=18),
+    st.binary(min_size=0, max_size=7).map(lambda octets: octets.hex(":")),
+)
+
+
+@given(SEEDS, st.text(), st.integers(0, 99), LAWFUL, st.sets(st.integers(0, 3)))
+def test_an_address_begins_as_it_is_asked_to_and_is_nobody_else_s(
+    seed: Seed, guest: str, number: int, prefix: str, passed: set[int]
+) -> None:
+    assume(not prefix.startswith(("fe", "fa")) and prefix != "52:54:00:12:34")
+    assert parse_prefix(prefix.upper().replace(":", "-")) == prefix
+    taken: set[Mac] = set()
+    for _ in passed:  # others came first
+        taken.add(guest_mac(seed, guest, number, taken, prefix))
+    mac = guest_mac(seed, guest, number, taken, prefix)
+    assert mac == parse_mac(mac) == guest_mac(seed, guest, number, taken, prefix)
+    assert f"{mac}".startswith(f"{prefix}:")
+    assert mac not in taken
+    assert int(mac[:2], 16) & 0b11 == 0b10
+    check_mac(mac, {})
+    assert tap_mac(mac)[:2] > mac[:2]
+
+
+@given(UNLAWFUL)
+def test_a_prefix_that_no_guest_may_have_is_no_prefix(text: str) -> None:
+    try:
+        prefix = parse_prefix(text)
+    except ValueError:
+        return
+    octets = bytes.fromhex(prefix.replace(":", ""))
+    assert 1 <= len(octets) <= 5
+    assert octets[0] & 0b11 == 0b10
+    assert octets[0] not in (0xFE, 0xFA)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "one to five bytes"),
+        ("52:54:00:aa:bb:cc", "one to five bytes"),
+        ("5254", "one to five bytes"),
+        ("01:00:5e", "group addresses"),
+        ("00:16:3e", "makers of cards"),
+        ("fe", "addresses of taps"),
+        ("52:54:00:12:34", "every QEMU"),
+    ],
+)
+def test_why_a_prefix_is_refused_is_said(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        parse_prefix(text)
 
 
 def test_a_known_host_keeps_its_guests_addresses() -> None:

@@ -47,6 +47,21 @@ def test_an_option_before_several_nets_is_nobodys() -> None:
         asked("--mac 52:54:00:00:00:01 --net br0 --net br1")
 
 
+def test_an_option_is_named_as_it_is_written() -> None:
+    with pytest.raises(UsageError, match="--mac-prefix stands before the first --net"):
+        asked("--mac-prefix 02 --net br0 --net br1")
+    with pytest.raises(UsageError, match="--fd stands before the first --net"):
+        asked("--fd 3 --net br0 --net br1")
+
+
+def test_an_address_is_given_whole_or_by_its_beginning() -> None:
+    assert asked("--mac-prefix 02-AA") == (NicRequest(mac_prefix="02:aa"),)
+    with pytest.raises(UsageError, match="--mac-prefix is for an address that --mac does not give"):
+        asked("--net br0 --mac-prefix 02 --mac 52:54:00:00:00:01")
+    with pytest.raises(UsageError, match="'00:16:3e' begins addresses that makers of cards have been given"):
+        asked("--mac-prefix 00:16:3e")
+
+
 def host(*links: Link) -> State:
     return State(links=links)
 
