@@ -14,7 +14,12 @@ from tapbridge.lab.guest import ipxe_argv
 
 @pytest.mark.parametrize(
     ("options", "card"),
-    [(("--model", "e1000"), "e1000"), (("--queues", "2"), "mq=on,vectors=6")],
+    [
+        (("--model", "e1000"), "e1000"),
+        (("--model", "old"), "rtl8139"),
+        (("--model", "ne2k"), "ne2k_pci"),
+        (("--queues", "2"), "mq=on,vectors=6"),
+    ],
 )
 def test_a_boot_rom_takes_a_lease_through_the_tap(lan: Lan, options: tuple[str, ...], card: str) -> None:
     with lan.guest("--name", "rom", "--net", "br0", *options, "--", *ipxe_argv()) as guest:

@@ -10,9 +10,10 @@ import subprocess
 import pytest
 
 from kit.command import run
+from tapbridge.model.errors import Refused
 from tapbridge.model.values import Mac
 from tapbridge.qemu.argv import BARE, VALUED, parse_command
-from tapbridge.qemu.machine import Model, choose_model, machine_of
+from tapbridge.qemu.machine import Model, choose_model, machine_of, virtio_of
 from tapbridge.qemu.nics import Nic, UserMode, nic_words
 
 QEMU = "qemu-system-x86_64"
@@ -43,7 +44,7 @@ def test_every_option_that_qemu_tells_of_is_known() -> None:
     assert set(told) <= VALUED | BARE
 
 
-def network_of(*words: str) -> str:
+def network_of(*words: str, qemu: str = QEMU) -> str:
     """What QEMU's monitor says of the network of a guest that is never started."""
     orders = (
         {"execute": "qmp_capabilities"},
@@ -51,7 +52,7 @@ def network_of(*words: str) -> str:
         {"execute": "quit"},
     )
     done = subprocess.run(
-        [QEMU, "-accel", "tcg", "-m", "32", "-display", "none", "-S", "-qmp", "stdio", *words],
+        [qemu, "-accel", "tcg", "-m", "32", "-display", "none", "-S", "-qmp", "stdio", *words],
         input="".join(json.dumps(order) for order in orders),
         capture_output=True,
         text=True,
@@ -64,12 +65,30 @@ def network_of(*words: str) -> str:
     return str(texts[0])
 
 
-@pytest.mark.parametrize("machine", ["pc", "q35", "isapc", "microvm", "microvm,pcie=on"])
-def test_the_machine_takes_the_card_that_we_choose(machine: str) -> None:
-    model = choose_model(machine_of(parse_command([QEMU, "-M", machine])), None)
-    words = nic_words(Nic(id="tapbridge0", backend=UserMode(), model=model, mac=MAC))
-    said = network_of("-M", machine, *words)
-    assert re.search(rf"tapbridge0-nic: .*model={model.name},macaddr={MAC}", said)
+@pytest.mark.parametrize("model", [None, "old", "ne2k"])
+@pytest.mark.parametrize(
+    ("qemu", "machine"),
+    [
+        *((QEMU, machine) for machine in ("pc", "q35", "isapc", "microvm", "microvm,pcie=on")),
+        ("qemu-system-arm", "virt"),
+        ("qemu-system-aarch64", "virt"),
+        ("qemu-system-riscv64", "virt"),
+        ("qemu-system-m68k", "virt"),
+        ("qemu-system-s390x", "s390-ccw-virtio"),
+    ],
+)
+def test_the_machine_takes_the_card_that_we_choose(qemu: str, machine: str, model: str | None) -> None:
+    if shutil.which(qemu) is None:
+        pytest.skip(f"there is no {qemu}")
+    place = machine_of(parse_command([qemu, "-M", machine]))
+    if model is not None and not (virtio_of(place) or "ne2k_isa").endswith(("-pci", "_isa")):
+        with pytest.raises(Refused, match="no bus for a card as old"):
+            choose_model(place, model)
+        return
+    chosen = choose_model(place, model)
+    words = nic_words(Nic(id="tapbridge0", backend=UserMode(), model=chosen, mac=MAC))
+    said = network_of("-M", machine, *words, qemu=qemu)
+    assert re.search(rf"tapbridge0-nic: .*model={chosen.name},macaddr={MAC}", said)
 
 
 @pytest.mark.parametrize("extra", [(), ("-nic", "none"), ("-net", "none"), ("-nodefaults",)])

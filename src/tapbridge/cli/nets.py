@@ -92,7 +92,8 @@ def card_options(parser: argparse.ArgumentParser) -> None:
         "--model",
         str,
         "MODEL",
-        "the card: e1000, rtl8139, …, or virtio, or board; properties may follow: MODEL,bus=pci.1",
+        "the card: e1000, rtl8139, …, or what fits the machine: virtio, old, ne2k, board; properties may follow: "
+        "MODEL,bus=pci.1",
     )
     add("--queues", number_in(range(1, QUEUES + 1), "queues"), "N", "pairs of queues, virtio only (default 1)")
     add("--vhost", _vhost, "auto|on|off", "the kernel's own virtio engine (default auto: where there is one)")

@@ -15,6 +15,8 @@ from tapbridge.qemu.argv import CommandLine, Pairs, parse_pairs
 
 BOARD: Final = "board"
 VIRTIO: Final = "virtio"
+OLD: Final = "old"
+_PRESETS: Final = frozenset({VIRTIO, OLD, "ne2k"})
 
 _PROGRAM: Final = re.compile(r"qemu-system-([a-z0-9_]+)(?:-(microvm))?")
 _MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -63,20 +65,41 @@ def machine_of(line: CommandLine, native: str = "x86_64") -> Machine:
 def choose_model(machine: Machine, asked: str | None) -> Model:
     """The card for a machine: what was asked for, else the machine's virtio, else what comes nearest.
 
-    Raises UsageError for what cannot be a model, Refused for a machine without any place for a card.
+    `virtio`, `old` and `ne2k` mean another card on another machine. Raises UsageError for what cannot be a model,
+    Refused for a machine without any place for a card.
     """
-    if asked is not None:
-        model = parse_model(asked)
-        return Model(virtio_of(machine) or "virtio-net-pci", model.properties) if model.name == VIRTIO else model
+    model = parse_model(asked) if asked is not None else None
+    if model is not None and model.name not in _PRESETS:
+        return model
     if machine.name in _BARREN:
         raise Refused(
             f"the machine {machine.name!r} has no place for a NIC",
             hint="choose another -machine, for example -machine virt",
             code="machine-without-nic",
         )
+    if model is not None:
+        return Model(_preset(machine, model.name), model.properties)
     if machine.name.startswith("raspi"):  # its own card sits on a USB hub that QEMU leaves empty
         return Model("usb-net")
     return Model("ne2k_isa" if machine.name == "isapc" else virtio_of(machine) or BOARD)
+
+
+def _preset(machine: Machine, name: str) -> str:
+    """The card that a name means on a machine. rtl8139 and ne2k have drivers in what is older than virtio."""
+    virtio = virtio_of(machine)
+    if name == VIRTIO:
+        return virtio or "virtio-net-pci"
+    if machine.name == "isapc":
+        return "ne2k_isa"
+    if virtio is None and name == OLD:
+        return choose_model(machine, None).name  # as old as the machine
+    if virtio != "virtio-net-pci":
+        raise Refused(
+            f"the machine {machine.name or machine.arch!r} has no bus for a card as old as {name!r}",
+            hint="choose another -machine, or leave --model out",
+            code="machine-without-bus",
+        )
+    return "rtl8139" if name == OLD else "ne2k_pci"
 
 
 def virtio_of(machine: Machine) -> str | None:

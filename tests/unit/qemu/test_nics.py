@@ -134,6 +134,33 @@ def test_the_users_choice_of_a_model_counts() -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "old", "ne2k"),
+    [
+        ("qemu-system-x86_64", "rtl8139", "ne2k_pci"),
+        ("qemu-system-i386 -M isapc", "ne2k_isa", "ne2k_isa"),
+        ("qemu-system-x86_64 -M microvm -machine pcie=on", "rtl8139", "ne2k_pci"),
+        ("qemu-system-aarch64 -M virt", "rtl8139", "ne2k_pci"),
+        ("qemu-system-riscv64 -M virt", "rtl8139", "ne2k_pci"),
+        ("qemu-system-x86_64 -M microvm", None, None),
+        ("qemu-system-s390x", None, None),
+        ("qemu-system-arm -M versatilepb", "board", None),
+        ("qemu-system-aarch64 -M raspi3b", "usb-net", None),
+        ("qemu-system-x86_64 -M none", None, None),
+    ],
+)
+def test_a_guest_without_virtio_gets_a_card_that_the_machine_takes(
+    command: str, old: str | None, ne2k: str | None
+) -> None:
+    machine = machine_of(parse_command(command.split()))
+    for name, model in (("old", old), ("ne2k", ne2k)):
+        if model is not None:
+            assert choose_model(machine, f"{name},bootindex=1") == Model(model, (("bootindex", "1"),))
+            continue
+        with pytest.raises(Refused, match=r"no bus for a card as old|no place for a NIC"):
+            choose_model(machine, name)
+
+
+@pytest.mark.parametrize(
     "command", ["qemu-system-x86_64 -M none", "qemu-system-riscv64", "qemu-system-riscv32 -M spike"]
 )
 def test_a_machine_without_a_place_for_a_card_is_refused(command: str) -> None:
