@@ -7,6 +7,7 @@ that QEMU holds and no card uses; the next `attach` or `detach` sees that and ta
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,7 +88,7 @@ def _attach(world: World, host: Host, state: State, guest: Guest, request: NicRe
         taken=guest.fittings.ids | ids(guest.line),
     )
     nic = plan.nics[0]
-    require_bus(machine_of(guest.line), nic.model.name)
+    require_bus(machine_of(guest.line, native=os.uname().machine), nic.model.name)
     check_free(plan, state, answers if world.may_change_network() else lambda _: False)
     types = read_types(guest.monitor, nic.model.name)
     taps: list[OpenTap] = []

@@ -6,11 +6,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tapbridge.core.mark import read_loan_mark
 from tapbridge.core.topology import find_guest_name
 from tapbridge.guests.cmdline import parse_launch
 from tapbridge.guests.join import match_netdevs
 from tapbridge.guests.procfs import PROC, Process, find_namespace, find_process, take_census
-from tapbridge.guests.survey import find_holders
+from tapbridge.guests.survey import find_holders, is_trusted
 from tapbridge.model.errors import Refused
 from tapbridge.model.state import Link, State
 
@@ -18,20 +19,34 @@ from tapbridge.model.state import Link, State
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
     """A QEMU that runs, by the name that `ps` shows; the taps of this network namespace that it has open; and those of
-    them that its command line names, by the id of their netdev."""
+    them that its command line names, by the id of their netdev. `believed`: no ordinary user has given it that name.
+    """
 
     name: str
+    believed: bool
     process: Process
     held: tuple[Link, ...] = ()
     named: Mapping[str, Link] = field(default_factory=dict)
 
 
 def find_running(guest: str, state: State) -> Running:
-    """The guest of that name, or of that PID, in this network namespace. Raises Refused if it is none, or several."""
+    """The guest of that name, or of that PID, in this network namespace. Raises Refused if it is none, or several.
+
+    Anybody can call a process of his own as another guest is called, so that is not enough to be given a tap by root.
+    """
     everybody = _running(state)
-    found = [one for one in everybody if guest in (one.name, str(one.process.pid))]
+    by_pid = [one for one in everybody if guest == str(one.process.pid)]
+    found = by_pid or [one for one in everybody if guest == one.name]
+    believed = by_pid or [one for one in found if one.believed]
+    if len(believed) == 1:
+        return believed[0]
     if len(found) == 1:
-        return found[0]
+        raise Refused(
+            f"the guest {guest!r} is one of user {found[0].process.uid}, who has called it so",
+            hint=f"if it is the one that you mean, say its PID: {found[0].process.pid}",
+            code="guest-of-another",
+            subject=guest,
+        )
     if not found:
         names = ", ".join(sorted({one.name for one in everybody})[:8])
         raise Refused(
@@ -58,10 +73,12 @@ def _running(state: State) -> list[Running]:
         open_links = {holding.link for holding in holder.holdings}
         held = tuple(link for link in state.links if link.name in open_links)
         given = next((name for name in map(find_guest_name, held) if name is not None), None)
+        marked = any(find_guest_name(link) is not None and read_loan_mark(link) is None for link in held)
         netdevs = match_netdevs(holder, held)
         found.append(
             Running(
                 name=given or holder.launch.name or holder.process.program,
+                believed=marked or is_trusted(holder.process.uid),
                 process=holder.process,
                 held=held,
                 named={netdevs[link.name].id or "": link for link in held if link.name in netdevs},
@@ -75,5 +92,6 @@ def _running(state: State) -> list[Running]:
             continue
         launch = parse_launch(process.argv, process.program)
         if launch.hypervisor == "qemu":
-            found.append(Running(name=launch.name or process.program, process=process))
+            name, believed = launch.name or process.program, is_trusted(process.uid)
+            found.append(Running(name=name, believed=believed, process=process))
     return found

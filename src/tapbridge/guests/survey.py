@@ -132,7 +132,7 @@ def _lease_files(census: Census) -> Iterator[str]:
     ours, mounts = find_namespace("net"), find_namespace("mnt")
     for pid in census.dnsmasq[:_FILES]:
         process = find_process(pid)
-        if process is None or process.netns not in (ours, None) or not _trusted(process.uid):
+        if process is None or process.netns not in (ours, None) or not is_trusted(process.uid):
             continue
         path = find_lease_file(process.argv)
         if path is None:
@@ -141,7 +141,8 @@ def _lease_files(census: Census) -> Iterator[str]:
         yield path if theirs in (mounts, None) else f"{PROC}/{pid}/root{path}"
 
 
-def _trusted(uid: int) -> bool:
+def is_trusted(uid: int) -> bool:
+    """Whether what a user's process says of itself is believed by us. An ordinary user's is believed by that user."""
     return uid not in _ORDINARY_USERS or uid == os.geteuid()
 
 

@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 
 from kit.brokers import as_user
 from kit.command import run
-from kit.holders import Processes, make_bridge, tapbridge
+from kit.holders import QEMU, Processes, make_bridge, tapbridge
 from kit.injection import Call, calls_of, kill
 from kit.netns import in_netns
 
@@ -193,6 +194,21 @@ def test_a_guest_is_found_by_its_name_or_its_pid_and_not_guessed(place: Place) -
     pid = place.guest(*USB)
     assert refused("attach", "web", "--net", "br0")["code"] == "several-guests"
     assert tapbridge("attach", str(pid), "--net", "br0").returncode == 0
+
+
+def test_a_name_that_a_user_has_given_is_not_taken_for_root_s_guest(place: Place) -> None:
+    home = Path(tempfile.mkdtemp(dir="/run"))
+    os.chown(home, 1234, 1234)
+    monitor = f"unix:{home / 'q'},server=on,wait=off"
+    his = place.processes.start(*as_user(1234), *QEMU, "-name", "web", "-qmp", monitor, until='{"QMP"')
+    finding = refused("attach", "web", "--net", "br0")
+    assert (finding["code"], str(his.pid) in finding["fix"]) == ("guest-of-another", True)
+    ours = place.guest()
+    assert place.attached()["guest"]["pid"] == ours
+    done = json.loads(tapbridge("attach", str(his.pid), "--net", "br0", "--json").stdout)
+    assert done["guest"] == {"name": "web", "pid": his.pid}
+    place.processes.end()
+    shutil.rmtree(home)
 
 
 def test_a_relative_socket_is_where_the_guest_is(place: Place) -> None:
