@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 from tapbridge.core.mark import read_loan_mark
 from tapbridge.core.topology import find_guest_name
-from tapbridge.guests.cmdline import parse_launch
 from tapbridge.guests.join import match_netdevs
 from tapbridge.guests.procfs import PROC, Process, find_namespace, find_process, take_census
-from tapbridge.guests.survey import find_holders, is_trusted
+from tapbridge.guests.survey import find_holders, is_trusted, read_launch
 from tapbridge.model.errors import Refused
 from tapbridge.model.state import Link, State
 
@@ -90,7 +89,7 @@ def _running(state: State) -> list[Running]:
         process = find_process(int(pid)) if pid.isdigit() and int(pid) not in known else None
         if process is None or not process.argv or process.netns not in (ours, None):  # a dead one has no words
             continue
-        launch = parse_launch(process.argv, process.program)
+        launch = read_launch(process)
         if launch.hypervisor == "qemu":
             name, believed = launch.name or process.program, is_trusted(process.uid)
             found.append(Running(name=name, believed=believed, process=process))

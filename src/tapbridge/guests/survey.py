@@ -8,13 +8,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tapbridge.guests import findings
-from tapbridge.guests.cmdline import parse_launch
+from tapbridge.guests.cmdline import Launch, parse_launch
 from tapbridge.guests.counters import parse_counters
 from tapbridge.guests.join import Holder, join, place
 from tapbridge.guests.leases import find_lease_file, parse_dnsmasq, parse_libvirt
 from tapbridge.guests.names import find_name
 from tapbridge.guests.netns import find_tap_netns
-from tapbridge.guests.procfs import PROC, Census, Holding, find_namespace, find_process, read, read_cgroup, take_census
+from tapbridge.guests.procfs import (
+    PROC,
+    Census,
+    Holding,
+    Process,
+    find_namespace,
+    find_process,
+    read,
+    read_cgroup,
+    take_census,
+)
 from tapbridge.model.guest import HYPERVISORS, Guest, Sighting
 from tapbridge.model.state import State
 from tapbridge.model.values import IfName
@@ -87,14 +97,20 @@ def find_holders(census: Census) -> tuple[list[Holder], list[int]]:
                 local = asked == ours if asked is not None else local
             if local:
                 mine.append(holding)
-        launch = parse_launch(process.argv, process.program)
-        if launch.name is None and launch.hypervisor in HYPERVISORS:
-            launch = replace(launch, name=find_name(launch.hypervisor, process.argv, read_cgroup(pid)))
+        launch = read_launch(process)
         if mine:
             holders.append(Holder(process=process, launch=launch, holdings=tuple(mine)))
         elif launch.hypervisor in HYPERVISORS:
             away.append(pid)
     return holders, away
+
+
+def read_launch(process: Process) -> Launch:
+    """What a process's command line says of its guest, with the name that the guest's launcher gave it."""
+    launch = parse_launch(process.argv, process.program)
+    if launch.name is None and launch.hypervisor in HYPERVISORS:
+        return replace(launch, name=find_name(launch.hypervisor, process.argv, read_cgroup(process.pid)))
+    return launch
 
 
 def _neighbours(state: State) -> Iterator[Sighting]:
