@@ -49,9 +49,12 @@ def files(host: Container) -> list[str]:
 
 
 def network(host: Container, link: str) -> list[str]:
-    """Addresses and routes of a link, without what passes, and with the link's name left out."""
+    """Addresses and routes of a link, without what passes, and with the link's name left out.
+
+    NetworkManager makes the link-local address of the name as well.
+    """
     shown = host.run(f"ip -o addr show dev {link}; ip -4 route show dev {link}; ip -6 route show dev {link}").stdout
-    passing = r"valid_lft \S+ preferred_lft \S+| tentative|^\d+: |\\ *| metric \d+(?= brd)"
+    passing = r"valid_lft \S+ preferred_lft \S+| tentative|^\d+: |(?<=inet6 fe80::)\S+|\\ *| metric \d+(?= brd)"
     shown = re.sub(passing, "", shown, flags=re.MULTILINE).replace(link, "LINK")
     return sorted({" ".join(line.split()) for line in shown.splitlines()})
 
@@ -88,7 +91,7 @@ def assert_it_comes_and_goes(host: Container) -> None:
     assert address
     host.run(*UP)
     assert_bridged(host, address)
-    host.run("systemctl try-reload-or-restart systemd-networkd")
+    host.run("systemctl try-reload-or-restart systemd-networkd NetworkManager")
     again = host.run("tapbridge", "save", "--json")
     assert json.loads(again.stdout)["outcome"] == "nothing"
     host.reboot()
@@ -128,6 +131,12 @@ def test_networkd_s_files_have_the_bridge(networkd: Container) -> None:
     assert_it_comes_and_goes(networkd)
 
 
+def test_networkmanager_s_profiles_are_the_bridge_s(host: Container) -> None:
+    host.run("systemctl", "enable", "--now", "NetworkManager")
+    host.wait_for("nmcli -t -f DEVICE,STATE device | grep -qx eth0:connected")
+    assert_it_comes_and_goes(host)
+
+
 def test_networkd_would_make_a_saved_bridge_again(networkd: Container) -> None:
     networkd.run(*UP)
     refused = networkd.run(*DOWN, check=False)
@@ -136,3 +145,30 @@ def test_networkd_would_make_a_saved_bridge_again(networkd: Container) -> None:
     networkd.run("tapbridge", "unsave", "--quiet")
     networkd.run(*DOWN)
     assert ip(networkd, "eth0")
+
+
+def test_what_is_not_confirmed_is_not_saved(networkd: Container) -> None:
+    before = files(networkd)
+    words = (*UP[:-3], "--save", "--confirm", "60")
+    networkd.run(*words, "--no-wait")
+    assert (files(networkd), status(networkd)["saved"]) == (before, False)
+    confirmed = json.loads(networkd.run("tapbridge", "confirm", "--json").stdout)
+    assert confirmed["outcome"] == "done"
+    assert [step["done"] for step in confirmed["steps"]] == [True] * 5
+    assert status(networkd)["saved"] is True
+    networkd.run("tapbridge unsave --quiet; tapbridge down --quiet")
+
+    line = f"{' '.join(words)} --json >/run/said; echo $? >/run/ended"
+    networkd.run("systemd-run", "--quiet", "--collect", "--unit=up", "sh", "-c", line)
+    networkd.wait_for("tapbridge confirm --quiet 2>/dev/null")
+    networkd.wait_for("test -s /run/ended")
+    said = json.loads(networkd.path("/run/said").read_text())
+    assert (networkd.path("/run/ended").read_text(), said["outcome"]) == ("0\n", "done")
+    assert status(networkd)["saved"] is True
+    networkd.run("tapbridge unsave --quiet; tapbridge down --quiet")
+    assert files(networkd) == before
+
+    networkd.run(*words[:-1], "1", "--no-wait")
+    networkd.wait_for("! test -e /sys/class/net/br0")
+    networkd.run("tapbridge", "recover", "--wait", "10")
+    assert files(networkd) == before

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tapbridge.model.state import PROTO_DHCP, PROTO_KERNEL, PROTO_RA, SCOPE_GLOBAL, TABLE_MAIN, Address, State
-from tapbridge.model.values import Family, IfName, is_link_local
+from tapbridge.model.values import Family, IfName, is_link_local, parse_ip
 from tapbridge.model.verdict import Finding, Severity
 
 _DEFAULTS = ("0.0.0.0/0", "::/0")
@@ -24,6 +24,15 @@ class Outlook:
     gateways: frozenset[str] = frozenset()
     asked: frozenset[Family] = frozenset()
     words: frozenset[str] = frozenset()
+
+
+def canonical(text: str) -> str:
+    """An address, with or without its prefix, as the kernel writes it; what is none stays as it is."""
+    ip, slash, prefix = text.partition("/")
+    try:
+        return parse_ip(ip)[1] + slash + prefix
+    except ValueError:
+        return text
 
 
 def differences(outlook: Outlook, state: State, bridge: IfName) -> tuple[Finding, ...]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
-from tapbridge.core.outlook import Outlook
-from tapbridge.model.values import Family, parse_ip
+from tapbridge.core.outlook import Outlook, canonical
+from tapbridge.model.values import Family
 
 _BEGIN: Final = ("iface", "auto", "mapping", "source", "source-directory", "rename", "template", "no-auto-down",
                  "no-scripts", "allow-")  # fmt: skip
@@ -163,7 +163,7 @@ def outlook(text: str, link: str) -> Outlook:
             options.setdefault(one.words[0], one.words[1] if len(one.words) > 1 else "")
         if head.words[3] == "static":
             addresses |= set(_address(options, family))
-            gateways |= {_canonical(options["gateway"])} if "gateway" in options else set()
+            gateways |= {canonical(options["gateway"])} if "gateway" in options else set()
     return Outlook(
         addresses=frozenset(addresses), gateways=frozenset(gateways), asked=frozenset(asked), words=frozenset(words)
     )
@@ -175,14 +175,7 @@ def _address(options: dict[str, str], family: Family) -> Iterator[str]:
     if "." in prefix:
         prefix = str(sum(bin(int(part)).count("1") for part in prefix.split(".") if part.isdigit()))
     if ip and prefix.isdigit():
-        yield f"{_canonical(ip)}/{int(prefix)}"
-
-
-def _canonical(ip: str) -> str:
-    try:
-        return parse_ip(ip)[1]
-    except ValueError:
-        return ip
+        yield f"{canonical(ip)}/{int(prefix)}"
 
 
 def state_renamed(text: str, link: str, to: str) -> str:

@@ -20,9 +20,9 @@ from tapbridge.model.permanent import Permanent
 from tapbridge.model.state import File, LeaseFile
 from tapbridge.model.step import ReloadClient, Step, WriteFile
 from tapbridge.model.verdict import Finding
-from tapbridge.owners.keeper import Form, Scene, is_cloud_init_off, unchecked, unsavable
+from tapbridge.owners.keeper import Form, Scene, is_cloud_init_off, mark_file, unchecked, unsavable
 from tapbridge.owners.networkd import our_path
-from tapbridge.owners.networkd_files import link_file, netdev_file, original_of, outlook, port_file, saved_port_file
+from tapbridge.owners.networkd_files import netdev_file, original_of, outlook, port_file, saved_port_file
 from tapbridge.owners.owner import warn
 
 _PROGRAM: Final = "systemd-networkd"
@@ -57,12 +57,14 @@ class NetworkdKeeper:
         match = f"PermanentMACAddress={scene.port.permanent_mac}" if scene.port.permanent_mac else f"Name={nic}"
         texts = {
             f"{bridge}.netdev": netdev_file(bridge, scene.mac),
-            f"{bridge}.link": link_file(bridge, scene.mark),
             f"{bridge}.network": held,
             f"{nic}.network": saved_port_file(nic, bridge, original, match, held),
         }
         return Form(
-            files=tuple(File(path=f"{_FOLDER}/{_OURS}{name}", content=text) for name, text in texts.items()),
+            files=(
+                *(File(path=f"{_FOLDER}/{_OURS}{name}", content=text) for name, text in texts.items()),
+                mark_file(scene),
+            ),
             outlook=outlook(held),
             findings=tuple(_by_cloud_init(scene, original)),
         )

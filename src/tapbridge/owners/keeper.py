@@ -97,6 +97,13 @@ class Keeper(Protocol):
         ...
 
 
+def mark_file(scene: Scene) -> File:
+    """The file by which udev gives the bridge its alias. See systemd.link(5)."""
+    bridge = scene.bridge.name
+    text = f"# Written by tapbridge save.\n[Match]\nOriginalName={bridge}\n\n[Link]\nAlias={scene.mark}\n"
+    return File(path=f"/etc/systemd/network/00-1-tapbridge-{bridge}.link", content=text)
+
+
 def require_plain(*names: IfName) -> None:
     """Whether these names can be written into anybody's file. Raises Refused."""
     for name in names:

@@ -9,10 +9,11 @@ from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.verdict import Finding
 from tapbridge.owners.keep_ifupdown import IFUPDOWN
 from tapbridge.owners.keep_networkd import NETWORKD_KEEPER
+from tapbridge.owners.keep_networkmanager import NETWORKMANAGER_KEEPER
 from tapbridge.owners.keeper import Keeper, Scene
 from tapbridge.owners.owner import warn
 
-KEEPERS: Final[tuple[Keeper, ...]] = (NETWORKD_KEEPER, IFUPDOWN)
+KEEPERS: Final[tuple[Keeper, ...]] = (NETWORKMANAGER_KEEPER, NETWORKD_KEEPER, IFUPDOWN)
 """Managers, which hold the bridge now, before whoever is no process."""
 
 NAMES: Final = tuple(keeper.name for keeper in KEEPERS)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from tapbridge.core.outlook import Outlook
-from tapbridge.model.values import Family, parse_ip
+from tapbridge.core.outlook import Outlook, canonical
+from tapbridge.model.values import Family
 
 _FROM: Final = "# Its own file: "
 _SECTIONS: Final = (
@@ -93,11 +93,6 @@ def netdev_file(bridge: str, mac: str) -> str:
     return f"{told}\n{made}\n[Bridge]\nSTP=no\nForwardDelaySec=0\nMulticastSnooping=no\n"
 
 
-def link_file(bridge: str, mark: str) -> str:
-    """The file by which udev gives the bridge its alias. See systemd.link(5)."""
-    return f"# Written by tapbridge save.\n[Match]\nOriginalName={bridge}\n\n[Link]\nAlias={mark}\n"
-
-
 def saved_port_file(nic: str, bridge: str, original: str, match: str, held: str) -> str:
     """The file that makes the NIC a port at boot, with the settings of the card that it has in the bridge's file."""
     told = f"# Written by tapbridge save: {nic} is a port of {bridge} until tapbridge unsave."
@@ -127,21 +122,13 @@ def outlook(text: str) -> Outlook:
         elif (section, key) == ("Network", "Gateway"):
             gateways = [*gateways, value] if value else []
     return Outlook(
-        addresses=frozenset(map(_canonical, addresses)), gateways=frozenset(map(_canonical, gateways)), asked=asked
+        addresses=frozenset(map(canonical, addresses)), gateways=frozenset(map(canonical, gateways)), asked=asked
     )
 
 
 def _is_default(route: Mapping[str, str]) -> bool:
     told = route.get("Gateway", "_")[:1] != "_"  # _dhcp4 and the like
     return told and route.get("Destination", "::/0") in ("0.0.0.0/0", "::/0")
-
-
-def _canonical(text: str) -> str:
-    ip, slash, prefix = text.partition("/")
-    try:
-        return parse_ip(ip)[1] + slash + prefix
-    except ValueError:
-        return text
 
 
 def original_of(text: str) -> str | None:

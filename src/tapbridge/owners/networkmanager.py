@@ -44,7 +44,7 @@ _VERSIONS: Final = ("1.42", "1.52")
 """Of Debian 12 and 13. The state files are private to NetworkManager, and these two have the same."""
 
 _STATES: Final = "/run/NetworkManager/devices"
-_PROFILES: Final = "/run/NetworkManager/system-connections"
+PROFILES: Final = "/run/NetworkManager/system-connections"
 _LEASES: Final = "/var/lib/NetworkManager"
 _HALF: Final = 64
 _ETHERNET: Final = ("ethernet", "802-3-ethernet")
@@ -166,7 +166,7 @@ def _hand_over(client: Client, unit: str, nic: Keyfile, move: Move) -> HandOver:
     files = [_lease_file(client.profile, link.name, ours[0], bridge, move)]
     held = []
     for name, number, profile in zip((bridge, link.name), ours, profiles, strict=True):
-        path = f"{_PROFILES}/tapbridge-{bridge}{'' if name == bridge else '-port'}.nmconnection"
+        path = profile_path(bridge, "" if name == bridge else "-port")
         files.append(WriteFile(path=path, content=write_keyfile(profile), mode=0o600))
         held.append(replace(client, link=name, profile=number, files=(LeaseFile(path=path, sha256=""),)))
     states: tuple[Step, ...] = (
@@ -251,6 +251,11 @@ def _lease_file(profile: str, link: IfName, other: str, other_link: IfName, move
 
 def _lease_path(profile: str, link: IfName) -> str:
     return f"{_LEASES}/internal-{profile}-{link}.lease"
+
+
+def profile_path(bridge: str, port: str = "") -> str:
+    """Our profile for a bridge, or (`-port`) for its port, until the next boot."""
+    return f"{PROFILES}/tapbridge-{bridge}{port}.nmconnection"
 
 
 def _state_file(link: Link) -> str:

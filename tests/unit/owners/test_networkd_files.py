@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from tapbridge.owners.networkd_files import (
     bridge_file,
     find_obstacle,
-    link_file,
     netdev_file,
     original_of,
     outlook,
@@ -96,9 +95,6 @@ def test_a_boot_makes_the_bridge_of_three_more_files() -> None:
     assert netdev_file("br0", MAC).splitlines()[1:] == [
         *("[NetDev]", "Name=br0", "Kind=bridge", f"MACAddress={MAC}", ""),
         *("[Bridge]", "STP=no", "ForwardDelaySec=0", "MulticastSnooping=no"),
-    ]
-    assert link_file("br0", "tapbridge x=1").splitlines()[1:] == [
-        *("[Match]", "OriginalName=br0", "", "[Link]", "Alias=tapbridge x=1"),
     ]
     text = saved_port_file(
         "eth0", "br0", "/etc/a.network", f"PermanentMACAddress={MAC}", "[Link]\nMTUBytes=1400\n" + OWN

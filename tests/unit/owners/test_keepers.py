@@ -1,0 +1,234 @@
+"""In whose files a bridge is saved: chosen, written, read back by their own program, refused."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tapbridge.core.mark import make_mark
+from tapbridge.core.outlook import Outlook, differences
+from tapbridge.model.errors import HostError, Refused, UsageError
+from tapbridge.model.permanent import Permanent, Written
+from tapbridge.model.state import PROTO_STATIC, Address, Client, File, LeaseFile, Link, Nexthop, Route, State
+from tapbridge.model.values import IfName, Mac
+from tapbridge.owners.ifupdown_files import bridged, statements
+from tapbridge.owners.keep_ifupdown import IFUPDOWN
+from tapbridge.owners.keep_networkd import NETWORKD_KEEPER
+from tapbridge.owners.keep_networkmanager import NETWORKMANAGER_KEEPER
+from tapbridge.owners.keeper import Form, Scene, mark_file, require_plain
+from tapbridge.owners.keepers import choose_keeper, competitors
+from tapbridge.owners.networkd_files import netdev_file, port_file, saved_port_file, settings
+from tapbridge.owners.owner import nobody
+from tapbridge.owners.table import find_owner
+
+MAC = Mac("02:00:00:00:01:02")
+PERMANENT = Mac("02:00:00:00:09:09")
+BR0, ETH0 = IfName("br0"), IfName("eth0")
+UUID = "6c0f2d4e-7f1b-4d7b-9d40-0f6b8f5f1a01"
+PROFILE = f"""[connection]
+id=br0
+uuid={UUID}
+type=bridge
+interface-name=br0
+autoconnect-priority=999
+
+[ipv4]
+method=manual
+address1=192.0.2.7/24,192.0.2.1
+
+[ipv6]
+method=auto
+
+[user]
+org.tapbridge.nic-profile={UUID}
+"""
+PORT = f"[connection]\nid=br0 port eth0\nuuid={UUID}\ntype=ethernet\n"
+NM = "/run/NetworkManager/system-connections/tapbridge-br0"
+RUN = "/run/systemd/network/00-0-tapbridge"
+ETC = "/etc/systemd/network"
+INTERFACES = "auto eth0\niface eth0 inet dhcp\n"
+
+
+def scene(
+    program: str = "", files: Mapping[str, str] | None = None, ask: Callable[..., str] = nobody, held_by: str = ""
+) -> Scene:
+    """A host with eth0 below br0, held by that program, with those files."""
+    texts = files or {}
+    bridge = Link(name=BR0, index=3, kind="bridge", mac=MAC, up=True, carrier=True, operstate="up")
+    port = Link(name=ETH0, index=2, mac=MAC, permanent_mac=PERMANENT, master=BR0, master_kind="bridge", up=True)
+    clients = ()
+    if program:
+        held = (LeaseFile(path=held_by, sha256=""),) if held_by else ()
+        clients = (Client(link=BR0, program=program, pid=7, profile=UUID, files=held),)
+    state = State(links=(bridge, port), clients=clients)
+    folders: dict[str, list[str]] = {}
+    for path in sorted(texts):
+        folder, _, name = path.rpartition("/")
+        folders.setdefault(folder, []).append(name)
+    return Scene(
+        state=state,
+        bridge=bridge,
+        port=port,
+        mark=make_mark(port),
+        owner=find_owner(state, BR0),
+        read=texts.get,
+        find_names=lambda folder: folders.get(folder, []),
+        ask=ask,
+    )
+
+
+def networkd(**more: str) -> Scene:
+    files = {
+        f"{RUN}-br0.network": "[Match]\nName=br0\n[Network]\nDHCP=ipv4\n",
+        f"{RUN}-eth0.network": port_file("eth0", "br0", f"{ETC}/eth0.network"),
+        **more,
+    }
+    return scene("systemd-networkd", files, held_by=f"{RUN}-br0.network")
+
+
+def networkmanager(ask: Callable[..., str] = nobody, **more: str) -> Scene:
+    files = {f"{NM}.nmconnection": PROFILE, f"{NM}-port.nmconnection": PORT, **more}
+    return scene("NetworkManager", files, ask, held_by=f"{NM}.nmconnection")
+
+
+def ifupdown(text: str = INTERFACES, ask: Callable[..., str] = nobody) -> Scene:
+    return scene(files={"/etc/network/interfaces": text, "/etc/network/if-pre-up.d/bridge": ""}, ask=ask)
+
+
+def test_the_keeper_is_who_holds_the_bridge_or_has_the_nic_in_its_files() -> None:
+    assert choose_keeper(networkd(), None) is NETWORKD_KEEPER
+    assert choose_keeper(networkmanager(), None) is NETWORKMANAGER_KEEPER
+    assert choose_keeper(ifupdown(), None) is IFUPDOWN
+    assert choose_keeper(networkd(), "ifupdown") is IFUPDOWN
+    with pytest.raises(Refused, match="nobody's files"):
+        choose_keeper(scene(), None)
+    with pytest.raises(Refused, match="held by dhclient"):
+        choose_keeper(scene("dhclient"), None)
+    with pytest.raises(UsageError, match="there is NetworkManager, systemd-networkd, ifupdown"):
+        choose_keeper(ifupdown(), "nobody")
+
+
+def test_another_s_files_for_the_same_nic_are_told() -> None:
+    one = networkd(**{"/etc/network/interfaces": INTERFACES})
+    (found,) = competitors(one, NETWORKD_KEEPER)
+    assert (found.code, found.subject) == ("competing-configuration", "eth0")
+    assert not list(competitors(networkd(), NETWORKD_KEEPER))
+
+
+def test_networkd_s_files_are_four_behind_those_of_now() -> None:
+    texts = {file.path: file.content or "" for file in NETWORKD_KEEPER.form(networkd()).files}
+    assert sorted(texts) == [
+        f"{ETC}/00-1-tapbridge-{x}" for x in ("br0.link", "br0.netdev", "br0.network", "eth0.network")
+    ]
+    assert texts[f"{ETC}/00-1-tapbridge-br0.network"] == "[Match]\nName=br0\n[Network]\nDHCP=ipv4\n"
+    assert f"PermanentMACAddress={PERMANENT}" in texts[f"{ETC}/00-1-tapbridge-eth0.network"]
+    assert f"Alias=tapbridge uplink={PERMANENT} nic=eth0" in texts[f"{ETC}/00-1-tapbridge-br0.link"]
+    with pytest.raises(Refused, match=f"{ETC}/00-0-first.network would count before"):
+        NETWORKD_KEEPER.form(networkd(**{f"{ETC}/00-0-first.network": ""}))
+    with pytest.raises(Refused, match="not hold the bridge by a file of ours"):
+        NETWORKD_KEEPER.form(scene("systemd-networkd", held_by="/etc/x.network"))
+
+
+def test_after_a_boot_networkd_gets_its_files_of_now_again() -> None:
+    form = NETWORKD_KEEPER.form(networkd())
+    files = tuple(Written(before=File(path=file.path), after=file) for file in form.files)
+    saved = Permanent(bridge=BR0, nic=ETH0, keeper="systemd-networkd", files=files)
+    assert NETWORKD_KEEPER.take_back(networkd(), saved) == ()
+    booted = scene("systemd-networkd", held_by=f"{ETC}/00-1-tapbridge-br0.network")
+    bridge, port, reload, wait = NETWORKD_KEEPER.take_back(booted, saved)
+    before = networkd()
+    assert [(x.path, x.content) for x in (bridge, port)] == [  # type: ignore[union-attr]
+        (path, before.read(path)) for path in (f"{RUN}-br0.network", f"{RUN}-eth0.network")
+    ]
+    assert [type(x).__name__ for x in (reload, wait)] == ["ReloadClient", "AwaitClient"]
+
+
+def test_networkmanager_s_profiles_are_those_of_now_and_a_secret_of_root_s() -> None:
+    one = networkmanager(ask=lambda *_, text: text)
+    form = NETWORKMANAGER_KEEPER.form(one)
+    assert [(file.path, file.mode) for file in form.files] == [
+        ("/etc/NetworkManager/system-connections/tapbridge-br0.nmconnection", 0o600),
+        ("/etc/NetworkManager/system-connections/tapbridge-br0-port.nmconnection", 0o600),
+        (f"{ETC}/00-1-tapbridge-br0.link", 0o644),
+    ]
+    assert form.outlook == Outlook(
+        addresses=frozenset(("192.0.2.7/24",)), gateways=frozenset(("192.0.2.1",)), asked=frozenset((6,))
+    )
+    assert NETWORKMANAGER_KEEPER.check(one, form) == ()
+    rival = {"/etc/NetworkManager/system-connections/mine": "[connection]\nautoconnect-priority=999\n"}
+    with pytest.raises(Refused, match="highest priority"):
+        NETWORKMANAGER_KEEPER.form(networkmanager(**rival))
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [(PROFILE.replace("address1", "route1"), "reads another profile"), (HostError("no"), "no; nothing")],
+)
+def test_what_nmcli_reads_otherwise_is_not_written(said: str | HostError, told: str) -> None:
+    def ask(*_: str, text: str) -> str:
+        if isinstance(said, HostError):
+            raise said
+        return said
+
+    one = networkmanager(ask=ask)
+    with pytest.raises(Refused, match=told):
+        NETWORKMANAGER_KEEPER.check(one, NETWORKMANAGER_KEEPER.form(one))
+
+
+@pytest.mark.parametrize("said", ["bridge_ports: eth1\nbridge_hw: 02:00:00:00:01:02\nbridge_stp: off\n", ""])
+def test_what_ifquery_reads_otherwise_is_not_written(said: str) -> None:
+    one = ifupdown(ask=lambda *_, text: said)
+    with pytest.raises(Refused, match="ifquery reads no"):
+        IFUPDOWN.check(one, IFUPDOWN.form(one))
+
+
+def absent(*words: str, text: str) -> str:
+    raise HostError(f"{words[0]} cannot be started", errno=errno.ENOENT)
+
+
+@pytest.mark.parametrize("make", [ifupdown, networkmanager])
+def test_what_nobody_could_check_is_told(make: Callable[..., Scene]) -> None:
+    one = make(ask=absent)
+    keeper = choose_keeper(one, None)
+    assert [finding.code for finding in keeper.check(one, keeper.form(one))] == ["not-checked"]
+    assert [finding.code for finding in NETWORKD_KEEPER.check(networkd(), Form(files=()))] == ["not-checked"]
+
+
+@given(st.text(max_size=16) | st.from_regex(r"[ -~\n]{1,15}", fullmatch=True))
+def test_no_name_adds_a_line_or_a_key(name: str) -> None:
+    try:
+        require_plain(IfName(name))
+    except Refused:
+        return
+    one = scene()
+    assert len(list(settings(netdev_file(name, MAC)))) == len(list(settings(netdev_file("br0", MAC))))
+    ports = [saved_port_file(x, x, "/etc/a.network", f"Name={x}", "") for x in (name, "eth0")]
+    assert len(list(settings(ports[0]))) == len(list(settings(ports[1])))
+    assert len(list(settings(mark_file(one).content or ""))) == 4
+    texts = [bridged(f"auto {x}\niface {x} inet dhcp\n", x, "br0", MAC, f"tapbridge nic={x}") for x in (name, "eth0")]
+    assert [len(x.words) for x in statements(texts[0])] == [len(x.words) for x in statements(texts[1])]
+
+
+def test_a_difference_to_now_is_told() -> None:
+    mine = [
+        Address(link=BR0, family=4, ip="192.0.2.7", prefix=24),
+        Address(link=BR0, family=4, ip="192.0.2.8", prefix=24),
+    ]
+    leased = Address(link=BR0, family=4, ip="192.0.2.9", prefix=24, valid_lft=60, preferred_lft=60)
+    told = Route(family=4, dst="0.0.0.0/0", protocol=PROTO_STATIC, nexthops=(Nexthop(link=BR0, gateway="192.0.2.1"),))
+    state = State(addresses=(*mine, leased), routes=(told,))
+    outlook = Outlook(addresses=frozenset(("192.0.2.7/24", "192.0.2.5/24")), gateways=frozenset(("192.0.2.3",)))
+    messages = [finding.message.partition(",")[0] for finding in differences(outlook, state, BR0)]
+    assert messages == [
+        "192.0.2.8/24 is on br0 now",
+        "192.0.2.9/24 is on br0 now",
+        "192.0.2.5/24 would be on br0 after a reboot",
+        "the default route by 192.0.2.1 is there now",
+        "a default route by 192.0.2.3 would be there after a reboot",
+    ]
+    asked = Outlook(addresses=outlook.addresses, asked=frozenset((4,)), words=frozenset(("192.0.2.8",)))
+    assert [f.message.partition(",")[0] for f in differences(asked, state, BR0)] == [messages[2]]
