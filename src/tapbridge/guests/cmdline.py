@@ -21,6 +21,10 @@ QUEUES = 256
 """MAX_TAP_QUEUES of drivers/net/tun.c."""
 
 QEMU_DEFAULT_MAC = Mac("52:54:00:12:34:56")
+AGENT = "org.qemu.guest_agent.0"
+"""What the port of the agent inside the guest is called."""
+
+_ON, _OFF = ("on", "yes", "true", "y"), ("off", "no", "false", "n")
 _HUB = "\0hub"  # what -net joins; no id can be called so
 _LIST = re.compile(r"\[([0-9,]*)\]")
 
@@ -41,11 +45,14 @@ class Netdev:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """What a command line says of a guest."""
+    """What a command line says of a guest. `monitors` and `agents` are paths of sockets at which QEMU listens: for QMP,
+    and on behalf of the agent inside the guest."""
 
     hypervisor: str = "other"
     name: str | None = None
     netdevs: tuple[Netdev, ...] = ()
+    monitors: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()
 
 
 def parse_launch(argv: Sequence[str], program: str) -> Launch:
@@ -79,10 +86,45 @@ def _qemu(argv: Sequence[str]) -> Launch:
         if option != "device" and fields.get("type") in ("tap", "bridge"):
             taps.append((key, _netdev(fields)))
         if option == "nic" or (option == "device" and key):
-            cards.append((key, _find_mac(fields.get("mac"))))
+            cards.append((key, find_mac(fields.get("mac"))))
         elif option == "net" and fields.get("type") == "nic":
-            cards.append((fields.get("netdev", _HUB), _find_mac(fields.get("macaddr"))))
-    return Launch(hypervisor="qemu", name=name, netdevs=tuple(_with_card(key, tap, cards) for key, tap in taps))
+            cards.append((fields.get("netdev", _HUB), find_mac(fields.get("macaddr"))))
+    monitors, agents = _sockets(argv)
+    netdevs = tuple(_with_card(key, tap, cards) for key, tap in taps)
+    return Launch(hypervisor="qemu", name=name, netdevs=netdevs, monitors=monitors, agents=agents)
+
+
+def _sockets(argv: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Where QEMU listens for QMP, and where for its guest's agent: `-qmp unix:PATH`, `-chardev socket` with `-mon` or
+    with a port of a virtio-serial card."""
+    paths: dict[str, str] = {}
+    monitors: list[str] = []
+    agents: list[str] = []
+    for option, value in options(argv):
+        if option == "qmp" and value.startswith("unix:"):
+            fields = _pairs(value.removeprefix("unix:"), "path")
+            monitors += [fields["path"]] if "path" in fields and _listens(value, fields) else []
+        elif option == "chardev":
+            fields = _pairs(value, "backend")
+            if fields.get("backend") == "socket" and "path" in fields and _listens(value, fields):
+                paths[fields.get("id", "")] = fields["path"]
+    for option, value in options(argv):
+        if option == "mon":
+            fields = _pairs(value, "chardev")
+            if fields.get("mode") == "control" and fields.get("chardev") in paths:
+                monitors.append(paths[fields["chardev"]])
+        elif option == "device":
+            fields = _pairs(value, "driver")
+            if fields.get("name") == AGENT and fields.get("chardev") in paths:
+                agents.append(paths[fields["chardev"]])
+    return tuple(monitors), tuple(agents)
+
+
+def _listens(value: str, fields: Mapping[str, str]) -> bool:
+    """Whether QEMU is the server, and runs without waiting for its first client, whom it would take us for."""
+    words = value.split(",")
+    server = fields.get("server") in _ON or "server" in words
+    return server and (fields.get("wait") in _OFF or "nowait" in words) and fields["path"].startswith("/")
 
 
 def _with_card(key: str, tap: Netdev, cards: Sequence[tuple[str, Mac | None]]) -> Netdev:
@@ -97,7 +139,7 @@ def _with_card(key: str, tap: Netdev, cards: Sequence[tuple[str, Mac | None]]) -
 
 
 def _netdev(fields: Mapping[str, str]) -> Netdev:
-    fds = _fds(fields.get("fd") or fields.get("fds") or "")
+    fds = parse_fds(fields.get("fd") or fields.get("fds") or "")
     return Netdev(id=fields.get("id") or None, ifname=fields.get("ifname") or None, fds=fds)
 
 
@@ -110,11 +152,11 @@ def _rust_vmm(argv: Sequence[str], program: str) -> Launch:
             name = value or None
         elif option == "net":
             fields = _pairs(_LIST.sub(lambda found: found[1].replace(",", ":"), value), "tap")
-            mac = _find_mac(fields.get("mac"))
+            mac = find_mac(fields.get("mac"))
             netdevs.append(
                 Netdev(
                     ifname=fields.get("tap") or fields.get("tap-name") or None,
-                    fds=_fds(fields.get("fd") or fields.get("tap-fd") or ""),
+                    fds=parse_fds(fields.get("fd") or fields.get("tap-fd") or ""),
                     mac=mac,
                     mac_source="command-line" if mac is not None else None,
                 )
@@ -122,7 +164,7 @@ def _rust_vmm(argv: Sequence[str], program: str) -> Launch:
         elif option == "tap-name":
             netdevs.append(Netdev(ifname=value or None))
         elif option == "tap-fd":
-            netdevs.append(Netdev(fds=_fds(value)))
+            netdevs.append(Netdev(fds=parse_fds(value)))
     return Launch(hypervisor=program, name=name, netdevs=tuple(netdevs))
 
 
@@ -166,12 +208,14 @@ def _json_pairs(text: str) -> dict[str, str]:
     return {key: str(value) for key, value in document.items() if isinstance(value, str | int)}
 
 
-def _fds(text: str) -> tuple[int, ...]:
+def parse_fds(text: str) -> tuple[int, ...]:
+    """Descriptors, as `fds=` lists them; what is no number is passed over."""
     words = text.replace(",", ":").split(":")[:QUEUES]
     return tuple(int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 8)
 
 
-def _find_mac(text: str | None) -> Mac | None:
+def find_mac(text: str | None) -> Mac | None:
+    """The text as a MAC; None if it is none."""
     try:
         return parse_mac(text) if text else None
     except ValueError:

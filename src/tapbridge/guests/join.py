@@ -16,8 +16,8 @@ from tapbridge.model.state import Link, State
 from tapbridge.model.values import IfName, Mac, ip_bits, is_link_local
 
 HEARD: Final = ("dhcp", "arp", "nd", "mdns")
-SOURCES: Final = (*HEARD, "lease", "neighbour")
-"""Best first: what is heard on the tap, what a server wrote down, what the host remembers."""
+SOURCES: Final = (*HEARD, "agent", "lease", "neighbour")
+"""Best first: what is heard on the tap, what the guest's agent says, what a server wrote, what the host remembers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +113,8 @@ def _placed(nic: GuestNic, by_mac: Mapping[Mac, Sequence[Sighting]], heard: set[
     segment = segments.of(nic)
     found: dict[str, list[Sighting]] = {}
     for sighting in by_mac[nic.mac]:
-        # What was heard on another tap was said by another guest, whatever MAC it used.
-        where = {nic.link} if sighting.source in HEARD else segment
+        # What was heard on another tap, or from another agent, was said by another guest, whatever MAC it used.
+        where = {nic.link} if sighting.source in (*HEARD, "agent") else segment
         if sighting.link is None or sighting.link in where:
             found.setdefault(sighting.ip, []).append(sighting)
     merged = [_merge(same) for same in found.values()]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from tapbridge.guests import findings
 from tapbridge.guests.cmdline import Launch, parse_launch
+from tapbridge.guests.consult import consult, said_by_agents
 from tapbridge.guests.counters import parse_counters
 from tapbridge.guests.join import Holder, join, place
 from tapbridge.guests.leases import find_lease_file, parse_dnsmasq, parse_libvirt
@@ -57,11 +58,12 @@ def survey(state: State, *, now: float, heard: Sequence[Sighting] = (), deaf: Se
     is in seconds since the epoch. `heard` is what was heard on the taps, but for those that are `deaf`."""
     census = take_census()
     holders, away = find_holders(census)
+    consulted, agents = consult(holders)
     counters = parse_counters(read(f"{PROC}/thread-self/net/dev", _COUNTER_BYTES))
-    guests = join(state, holders, counters)
+    guests = join(state, consulted, counters)
     unread: list[str] = []
     leases = [sighting for sightings in _leases(census, now, unread) for sighting in sightings]
-    guests = place(guests, [*heard, *leases, *_neighbours(state)], state)
+    guests = place(guests, [*heard, *said_by_agents(guests, agents), *leases, *_neighbours(state)], state)
     said = (
         *findings.duplicates(guests),
         *findings.hidden_holders(guests, state, root=os.geteuid() == 0),

@@ -14,10 +14,10 @@ HYPERVISORS = ("qemu", "firecracker", "cloud-hypervisor", "crosvm")
 class Sighting:
     """One piece of evidence that the holder of a MAC has an address.
 
-    `source`: dhcp, arp, nd, mdns (heard on the tap), lease (a DHCP server's file), neighbour (the host's own table).
-    `age` is the seconds since then, None where the source does not tell. `link` is the link on whose segment it
-    holds, None where the source does not say. Lifetimes are seconds that remain; None is unknown. `hostname` is what
-    the guest calls itself, `client_id` how it is known to a DHCP server.
+    `source`: dhcp, arp, nd, mdns (heard on the tap), agent (the guest's own), lease (a DHCP server's file), neighbour
+    (the host's own table). `age` is the seconds since then, None where the source does not tell. `link` is the link on
+    whose segment it holds, None where the source does not say. Lifetimes are seconds that remain; None is unknown.
+    `hostname` is what the guest calls itself, `client_id` how it is known to a DHCP server.
     """
 
     mac: Mac
@@ -38,8 +38,8 @@ class Sighting:
 class GuestNic:
     """One NIC of a guest, named by the link that it has on the host. Bytes are counted from the guest's side.
 
-    `mac_source`: command-line, qemu-default (QEMU gives it to whoever asks for none), forwarding (learnt by the
-    bridge), heard (on the tap), link (a macvtap's MAC is its guest's).
+    `mac_source`: command-line, qemu-default (QEMU gives it to whoever asks for none), qmp (QEMU says so), forwarding
+    (learnt by the bridge), heard (on the tap), link (a macvtap's MAC is its guest's).
     """
 
     link: IfName
