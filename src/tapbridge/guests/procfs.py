@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 PROC = "/proc"
 CMDLINE_BYTES = 1 << 18
+NETWORKD = "systemd-network"  # TASK_COMM_LEN cuts the rest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +48,19 @@ class Process:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Census:
-    """Every holding that can be seen, the processes that serve DHCP by dnsmasq, and how many processes did not let
-    themselves be read."""
+    """Every holding that can be seen, the processes that serve DHCP by dnsmasq or may by systemd-networkd, and how many
+    processes did not let themselves be read."""
 
     holdings: tuple[Holding, ...] = ()
     dnsmasq: tuple[int, ...] = ()
+    networkd: tuple[int, ...] = ()
     hidden: int = 0
 
 
 def take_census() -> Census:
     """Read every process's descriptors once."""
     holdings: list[Holding] = []
-    dnsmasq: list[int] = []
+    servers: dict[str, list[int]] = {"dnsmasq": [], NETWORKD: []}
     hidden = 0
     for name in os.listdir(PROC):
         if not name.isdigit():
@@ -69,9 +71,15 @@ def take_census() -> Census:
             hidden += 1
         except OSError:  # it has ended
             continue
-        if _comm(name) == "dnsmasq":
-            dnsmasq.append(int(name))
-    return Census(holdings=tuple(holdings), dnsmasq=tuple(dnsmasq), hidden=hidden)
+        comm = _comm(name)
+        if comm in servers:
+            servers[comm].append(int(name))
+    return Census(
+        holdings=tuple(holdings),
+        dnsmasq=tuple(servers["dnsmasq"]),
+        networkd=tuple(servers[NETWORKD]),
+        hidden=hidden,
+    )
 
 
 def _holdings(pid: str) -> Iterator[Holding]:

@@ -10,7 +10,8 @@ from tapbridge.core.mark import read_loan_mark
 from tapbridge.core.topology import find_guest_name
 from tapbridge.guests.join import match_netdevs
 from tapbridge.guests.procfs import PROC, Process, find_namespace, find_process, take_census
-from tapbridge.guests.survey import find_holders, is_trusted, read_launch
+from tapbridge.guests.servers import is_trusted
+from tapbridge.guests.survey import find_holders, read_launch
 from tapbridge.model.errors import Refused
 from tapbridge.model.state import Link, State
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,7 +11,6 @@ from tapbridge.guests.cmdline import Launch, parse_launch
 from tapbridge.guests.consult import consult, said_by_agents
 from tapbridge.guests.counters import parse_counters
 from tapbridge.guests.join import Holder, join, place
-from tapbridge.guests.leases import find_lease_file, parse_dnsmasq, parse_libvirt
 from tapbridge.guests.names import find_name
 from tapbridge.guests.netns import find_tap_netns
 from tapbridge.guests.procfs import (
@@ -26,17 +24,13 @@ from tapbridge.guests.procfs import (
     read_cgroup,
     take_census,
 )
+from tapbridge.guests.servers import read_leases
 from tapbridge.model.guest import HYPERVISORS, Guest, Sighting
 from tapbridge.model.state import State
 from tapbridge.model.values import IfName
 from tapbridge.model.verdict import Finding
 
-DNSMASQ_LEASES = "/var/lib/misc/dnsmasq.leases"
-LIBVIRT_LEASES = "/var/lib/libvirt/dnsmasq"
-_FILE_BYTES = 1 << 20
-_FILES = 256
 _COUNTER_BYTES = 1 << 22
-_ORDINARY_USERS = range(1000, 65534)  # UID_MIN of login.defs up to nobody
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +56,8 @@ def survey(state: State, *, now: float, heard: Sequence[Sighting] = (), deaf: Se
     counters = parse_counters(read(f"{PROC}/thread-self/net/dev", _COUNTER_BYTES))
     guests = join(state, consulted, counters)
     unread: list[str] = []
-    leases = [sighting for sightings in _leases(census, now, unread) for sighting in sightings]
+    segments = [link for link in state.links if link.name in {nic.bridge for guest in guests for nic in guest.nics}]
+    leases = [sighting for told in read_leases(census, segments, now, unread) for sighting in told]
     guests = place(guests, [*heard, *said_by_agents(guests, agents), *leases, *_neighbours(state)], state)
     said = (
         *findings.duplicates(guests),
@@ -126,58 +121,3 @@ def _neighbours(state: State) -> Iterator[Sighting]:
                 link=entry.link,
                 age=entry.confirmed_s,
             )
-
-
-def _leases(census: Census, now: float, unread: list[str]) -> Iterator[tuple[Sighting, ...]]:
-    """What the DHCP servers of this network namespace wrote down."""
-    for path in dict.fromkeys((DNSMASQ_LEASES, *_lease_files(census))):
-        text = _read_file(path, unread)
-        if text:
-            yield parse_dnsmasq(text, now=now)
-    try:
-        names = sorted(name for name in os.listdir(LIBVIRT_LEASES) if name.endswith(".status"))
-    except OSError:
-        return
-    for name in names[:_FILES]:
-        text = _read_file(f"{LIBVIRT_LEASES}/{name}", unread)
-        if text:
-            yield parse_libvirt(text, now=now, link=IfName(name.removesuffix(".status")))
-
-
-def _lease_files(census: Census) -> Iterator[str]:
-    """The files that running dnsmasqs name. Anybody can call a process so: an ordinary user's is believed by that user
-    alone. A server in a mount namespace of its own, whose path means another file here, is asked through its root."""
-    ours, mounts = find_namespace("net"), find_namespace("mnt")
-    for pid in census.dnsmasq[:_FILES]:
-        process = find_process(pid)
-        if process is None or process.netns not in (ours, None) or not is_trusted(process.uid):
-            continue
-        path = find_lease_file(process.argv)
-        if path is None:
-            continue
-        theirs = find_namespace("mnt", f"{PROC}/{pid}")
-        yield path if theirs in (mounts, None) else f"{PROC}/{pid}/root{path}"
-
-
-def is_trusted(uid: int) -> bool:
-    """Whether what a user's process says of itself is believed by us. An ordinary user's is believed by that user."""
-    return uid not in _ORDINARY_USERS or uid == os.geteuid()
-
-
-def _read_file(path: str, unread: list[str]) -> str:
-    """A regular file, without waiting for it, whatever else stands there; "" if there is none."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
-    except PermissionError:
-        unread.append(path)
-        return ""
-    except OSError:
-        return ""
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return ""
-        return os.read(fd, _FILE_BYTES).decode("utf-8", "replace")
-    except OSError:
-        return ""
-    finally:
-        os.close(fd)

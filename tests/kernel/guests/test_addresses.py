@@ -12,7 +12,7 @@ import pytest
 from kit.command import run
 from kit.frames import MAC, OTHER, announcement, arp, await_ears, dhcp_request, mdns
 from kit.holders import NOW, Processes, attach, by_link, dhcp_server, look, said, write
-from tapbridge.guests import survey as survey_module
+from tapbridge.guests import servers
 from tapbridge.guests.listen import ADDRESSES, FRAMES
 from tapbridge.guests.survey import Survey
 from tapbridge.model.guest import Sighting
@@ -211,7 +211,7 @@ def test_what_stands_in_a_lease_file_s_place_is_not_waited_for(
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "link").symlink_to(tmp_path / "fifo")
     for name in ("fifo", "link", ".", "nothing"):
-        monkeypatch.setattr(survey_module, "DNSMASQ_LEASES", str(tmp_path / name))
+        monkeypatch.setattr(servers, "DNSMASQ_LEASES", str(tmp_path / name))
         assert seen(look()) == {}
 
 
@@ -222,5 +222,5 @@ def test_leases_of_libvirt_count_on_their_own_bridge(
     entry = f'[{{"ip-address": "192.0.2.%d", "mac-address": "{MAC}", "expiry-time": {int(NOW) + 60}}}]'
     (tmp_path / "br0.status").write_text(entry % 31)
     (tmp_path / "br7.status").write_text(entry % 32)
-    monkeypatch.setattr(survey_module, "LIBVIRT_LEASES", str(tmp_path))
+    monkeypatch.setattr(servers, "LIBVIRT_LEASES", str(tmp_path))
     assert sources(look()) == {"192.0.2.31": "lease"}
