@@ -72,7 +72,7 @@ def looks(host: LinuxHost, world: World, period_s: float) -> Iterator[Survey]:
 
 
 def await_address(host: LinuxHost, world: World, wanted: str, timeout_s: float) -> tuple[Guest, str]:
-    """The guest of that name, or on that tap, and an address of it, as soon as there is one.
+    """The guest of that name, of that PID, or on that tap, and an address of it, as soon as there is one.
 
     Raises Refused for a guest that is not there, TapbridgeError for one that ends or says no address in time.
     """
@@ -113,7 +113,7 @@ def _reaches_far(family: Family, ip: str) -> bool:
 
 
 def _answers_to(guest: Guest, wanted: str) -> bool:
-    return guest.name == wanted or any(nic.link == wanted for nic in guest.nics)
+    return wanted in (guest.name, str(guest.pid or ""), *(nic.link for nic in guest.nics))
 
 
 def _pick(guests: Iterable[Guest], wanted: str) -> Guest:
@@ -130,7 +130,7 @@ def _pick(guests: Iterable[Guest], wanted: str) -> Guest:
         raise Refused(
             f"{len(mine)} guests are called {wanted!r}",
             hint=f"name the guest by its tap, one of {taps}",
-            code="ambiguous-guest",
+            code="several-guests",
             subject=wanted,
         )
     return mine[0]

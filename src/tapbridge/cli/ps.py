@@ -35,7 +35,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     longer.add_argument(
         "--wait-ip",
         metavar="GUEST",
-        help="wait until an IP address of this guest is known, and print it; GUEST is its name or its tap",
+        help="wait until an IP address of this guest is known, and print it; GUEST is its name, its PID or its tap",
     )
     longer.add_argument(
         "--watch",
