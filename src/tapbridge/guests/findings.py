@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tapbridge.model.guest import Guest, GuestNic
 from tapbridge.model.state import State
+from tapbridge.model.values import IfName
 from tapbridge.model.verdict import Finding, Severity
 
 _NAMES = 8
 
 
-def duplicates(guests: Sequence[Guest]) -> tuple[Finding, ...]:
+def duplicates(guests: Sequence[Guest], parents: Mapping[IfName, IfName]) -> tuple[Finding, ...]:
     """MACs and IPs that two NICs on one bridge have, and client ids that two guests there have. On two bridges they may
-    be right: networks behind NAT repeat."""
+    be right: networks behind NAT repeat. `parents` are the links on which macvtaps stand, which are as bridges to them.
+    """
     macs: dict[tuple[str, str], list[str]] = {}
     ips: dict[tuple[str, str], dict[str, str]] = {}
     clients: dict[tuple[str, str], dict[str, str]] = {}
     for guest in guests:
         for nic in guest.nics:
-            if nic.bridge is None or nic.mac is None:
+            segment = nic.bridge or parents.get(nic.link)
+            if segment is None or nic.mac is None:
                 continue
             who = describe_nic(guest, nic)
-            macs.setdefault((nic.bridge, nic.mac), []).append(who)
+            macs.setdefault((segment, nic.mac), []).append(who)
             for address in nic.addresses:
-                ips.setdefault((nic.bridge, address.ip), {}).setdefault(nic.mac, who)
+                ips.setdefault((segment, address.ip), {}).setdefault(nic.mac, who)
                 if address.client_id is not None:
-                    same = clients.setdefault((nic.bridge, address.client_id), {})
+                    same = clients.setdefault((segment, address.client_id), {})
                     same.setdefault(str(guest.pid or nic.link), who)
     found = [
         _warning(

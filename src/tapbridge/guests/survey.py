@@ -59,8 +59,9 @@ def survey(state: State, *, now: float, heard: Sequence[Sighting] = (), deaf: Se
     segments = [link for link in state.links if link.name in {nic.bridge for guest in guests for nic in guest.nics}]
     leases = [sighting for told in read_leases(census, segments, now, unread) for sighting in told]
     guests = place(guests, [*heard, *said_by_agents(guests, agents), *leases, *_neighbours(state)], state)
+    parents = {link.name: link.parent for link in state.links if link.kind == "macvtap" and link.parent is not None}
     said = (
-        *findings.duplicates(guests),
+        *findings.duplicates(guests, parents),
         *findings.hidden_holders(guests, state, root=os.geteuid() == 0),
         *findings.elsewhere(away),
         *findings.unread(unread),

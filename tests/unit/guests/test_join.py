@@ -196,13 +196,13 @@ def two_guests(mac: Mac, other: Mac, bridge: str = "br0") -> tuple[Guest, ...]:
 
 
 def test_two_guests_with_one_mac_are_both_named() -> None:
-    (finding,) = duplicates(two_guests(MAC, MAC))
+    (finding,) = duplicates(two_guests(MAC, MAC), {})
     assert (finding.code, finding.subject) == ("duplicate-mac", MAC)
     assert finding.evidence == ("a (ta, PID 7)", "b (tb, PID 8)")
 
 
 def test_two_guests_with_one_address_are_both_named() -> None:
-    (finding,) = duplicates(two_guests(MAC, OTHER))
+    (finding,) = duplicates(two_guests(MAC, OTHER), {})
     assert (finding.code, finding.subject) == ("duplicate-ip", "192.0.2.1")
     assert finding.evidence == (f"a (ta, PID 7), {MAC}", f"b (tb, PID 8), {OTHER}")
 
@@ -210,10 +210,10 @@ def test_two_guests_with_one_address_are_both_named() -> None:
 def test_two_guests_with_one_client_id_are_both_named_and_two_cards_of_one_are_not() -> None:
     a, b = two_guests(MAC, OTHER)
     a, b = (replace(guest, nics=tuple(_known(nic, ip) for nic in guest.nics)) for guest, ip in ((a, "1"), (b, "2")))
-    (finding,) = duplicates([a, b])
+    (finding,) = duplicates([a, b], {})
     assert (finding.code, finding.subject) == ("duplicate-client-id", "ff:01")
     assert finding.evidence == ("a (ta, PID 7)", "b (tb, PID 8)")
-    assert duplicates([replace(a, nics=(*a.nics, *b.nics))]) == ()
+    assert duplicates([replace(a, nics=(*a.nics, *b.nics))], {}) == ()
 
 
 def _known(nic: GuestNic, ip: str) -> GuestNic:
@@ -221,8 +221,20 @@ def _known(nic: GuestNic, ip: str) -> GuestNic:
     return replace(nic, addresses=(seen(nic.mac, f"192.0.2.{ip}", "lease", client_id="ff:01"),))
 
 
+def test_macvtaps_of_one_nic_are_on_one_wire() -> None:
+    a, b = two_guests(MAC, OTHER)
+    a, b = (
+        replace(guest, nics=tuple(replace(nic, bridge=None, kind="macvtap") for nic in guest.nics)) for guest in (a, b)
+    )
+    eth0, eth1 = IfName("eth0"), IfName("eth1")
+    (finding,) = duplicates([a, b], {IfName("ta"): eth0, IfName("tb"): eth0})
+    assert (finding.code, finding.subject) == ("duplicate-ip", "192.0.2.1")
+    assert duplicates([a, b], {IfName("ta"): eth0, IfName("tb"): eth1}) == ()
+    assert duplicates([a, b], {}) == ()
+
+
 def test_on_two_bridges_the_same_address_may_be_right() -> None:
-    assert duplicates(two_guests(MAC, MAC, "br1")) == ()
+    assert duplicates(two_guests(MAC, MAC, "br1"), {}) == ()
 
 
 def test_a_tap_in_use_whose_holder_cannot_be_seen_is_told() -> None:
