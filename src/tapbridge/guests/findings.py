@@ -148,7 +148,7 @@ def unlistened() -> tuple[Finding, ...]:
 
 
 def unread(paths: Sequence[str]) -> tuple[Finding, ...]:
-    """Lease files that exist and may not be read."""
+    """Lease files, or folders of them, that exist and may not be read."""
     if not paths:
         return ()
     return (

@@ -81,7 +81,7 @@ class _Ear:
     clients: dict[Mac, Client] = field(default_factory=dict)
 
     def hear(self, frame: bytes, outgoing: bool, now: float) -> Word | None:
-        """Take a frame in; what it says, if it counts."""
+        """Take a frame in; what it says, if that counts and is new."""
         self.frames += 1
         towards = outgoing != self.mirrored
         sender = None if towards else find_sender(frame)
@@ -93,12 +93,13 @@ class _Ear:
         word = read_frame(frame)
         if word is None or word.granted != towards or (towards and word.mac not in self.macs):
             return None
+        new = (word.mac, word.ip) not in self.words
         # A grant tells more than the ARP that follows it; the later time is what counts.
         _, before = self.words.pop((word.mac, word.ip), (now, word))
         if len(self.words) >= ADDRESSES:  # the one that was not heard for the longest time
             del self.words[next(iter(self.words))]
         self.words[word.mac, word.ip] = now, before if before.granted else word
-        return word
+        return word if new else None
 
 
 class Ears:
@@ -146,7 +147,7 @@ class Ears:
         return new
 
     def hear(self, seconds: float, enough: Callable[[Word], bool] = lambda word: False) -> None:
-        """Listen for so many seconds, or until something is heard that is enough."""
+        """Listen for so many seconds, or until something new is heard that is enough."""
         deadline = time.monotonic() + seconds
         self._left = []
         with selectors.DefaultSelector() as selector:
@@ -192,7 +193,7 @@ def _sighting(link: IfName, age: float, word: Word, client: Client | None) -> Si
 
 
 def _drain(ear: _Ear) -> Iterator[Word]:
-    """Read what has come, but no more than a link may say."""
+    """What is new of what has come; no more is read than a link may say."""
     while ear.frames < FRAMES:
         try:
             frame, origin = ear.packets.recvfrom(FRAME_BYTES)

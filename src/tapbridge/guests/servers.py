@@ -31,8 +31,10 @@ def read_leases(
             yield parse_dnsmasq(text, now=now)
     try:
         names = sorted(name for name in os.listdir(LIBVIRT_LEASES) if name.endswith(".status"))
-    except OSError:
+    except OSError as error:
         names = []
+        if isinstance(error, PermissionError):
+            unread.append(LIBVIRT_LEASES)
     for name in names[:_FILES]:
         text = _read_file(f"{LIBVIRT_LEASES}/{name}", unread)
         if text:

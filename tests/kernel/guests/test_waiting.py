@@ -17,6 +17,7 @@ from kit.frames import ALL, MAC, RAW, announcement, arp, await_ears, dhcp_reques
 from kit.holders import Processes, attach, dhcp_server, tapbridge, unprivileged, write
 
 SOON_S = 2.0
+LOADED_S = 10.0  # with the start of a process in it, or a second's round; half of what it is given
 FRAME = ALL + RAW + b"\x88\xb5" + bytes(46)
 
 
@@ -30,10 +31,10 @@ def wait_ip(*words: str) -> subprocess.Popen[str]:
     )
 
 
-def answer(waiting: subprocess.Popen[str], asked: float) -> str:
+def answer(waiting: subprocess.Popen[str], asked: float, within_s: float = SOON_S) -> str:
     """What it said, which must be soon."""
     out, errors = waiting.communicate(timeout=30)
-    assert time.monotonic() - asked < SOON_S
+    assert time.monotonic() - asked < within_s
     assert (waiting.returncode, errors) == (0, "")
     return out
 
@@ -94,7 +95,7 @@ def test_what_is_known_already_is_said_at_once(processes: Processes) -> None:
     run("ip", "neigh", "add", "2001:db8::31", "lladdr", MAC, "dev", "br0", "nud", "stale")
     run("ip", "neigh", "add", "192.0.2.31", "lladdr", MAC, "dev", "br0", "nud", "stale")
     asked = time.monotonic()
-    assert answer(wait_ip("ta"), asked) == "192.0.2.31\n"
+    assert answer(wait_ip("ta"), asked, LOADED_S) == "192.0.2.31\n"
 
 
 def test_a_lease_that_is_written_meanwhile_is_read(processes: Processes, tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_a_lease_that_is_written_meanwhile_is_read(processes: Processes, tmp_pat
     assert await_ears(2)
     asked = time.monotonic()
     leases.write_text(f"0 {MAC} 192.0.2.31 web *\n")
-    assert answer(waiting, asked) == "192.0.2.31\n"
+    assert answer(waiting, asked, LOADED_S) == "192.0.2.31\n"
 
 
 def test_a_user_who_may_not_listen_waits_for_what_the_host_learns(processes: Processes) -> None:
@@ -124,7 +125,7 @@ def test_a_guest_that_says_nothing_is_given_up_in_time(processes: Processes) -> 
     guest(processes)
     asked = time.monotonic()
     silent = tapbridge("ps", "--wait-ip", "ta", "--timeout", "0.5", "--json", check=False)
-    assert 0.5 < time.monotonic() - asked < 5
+    assert 0.5 < time.monotonic() - asked < LOADED_S
     assert silent.returncode == 1
     (finding,) = json.loads(silent.stdout)["findings"]
     assert (finding["code"], finding["message"]) == ("no-address", "no address of ta is known after 0.5 s")
