@@ -53,7 +53,7 @@ def ask_leases(link: Link) -> tuple[Sighting, ...]:
     command = [_BUSCTL, "--system", "--auto-start=no", "--json=short", f"--timeout={PATIENCE_S}", "get-property"]
     command += ["org.freedesktop.network1", path, "org.freedesktop.network1.DHCPServer", "Leases"]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=2 * PATIENCE_S, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ()
     now = time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -44,13 +44,19 @@ def read_leases(
 
 
 def _networkd(segments: Sequence[Link], now: float, unread: list[str]) -> Iterator[tuple[Sighting, ...]]:
-    """The leases of systemd-networkd's own server: a file from version 256 on, before that they are asked for."""
-    from tapbridge.guests.networkd import ask_leases, parse_file
+    """The leases of systemd-networkd's own server: a file from version 256 on, before that they are asked for, as long
+    as it answers."""
+    import time
 
+    from tapbridge.guests.networkd import PATIENCE_S, ask_leases, parse_file
+
+    deadline = time.monotonic() + PATIENCE_S
     for link in segments:
         texts = [_read_file(f"{folder}/{link.name}", unread) for folder in NETWORKD_LEASES]
         found = [parse_file(text, now=now, link=link.name) for text in texts if text]
-        yield from found or [ask_leases(link)]
+        if not found and time.monotonic() < deadline:
+            found = [ask_leases(link)]
+        yield from found
 
 
 def _is_here(pid: int) -> bool:
