@@ -192,11 +192,11 @@ def test_a_change_that_nobody_confirms_is_taken_back_with_its_owner(leased: Cont
 
 def test_what_a_bridge_cannot_take_over_is_refused(leased: Container) -> None:
     path = leased.path("/etc/systemd/network/eth0.network.d/lan.conf")
-    path.write_text("[Network]\nVLAN=office\n")
+    path.write_text("[Network]\nMACVLAN=office\n")
     leased.run("networkctl", "reload")
     refused = leased.run(*UP, check=False)
     assert refused.returncode == 3
-    assert "VLAN=office" in refused.stderr
+    assert "MACVLAN=office" in refused.stderr
     path.unlink()
     leased.run("networkctl", "reload")
 

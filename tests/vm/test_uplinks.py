@@ -42,12 +42,19 @@ ip -n neighbour link set vlan7 up
 ip -n neighbour addr add 198.51.100.1/24 dev vlan7
 ip -n neighbour addr add 2001:db8:7::1/64 dev vlan7 nodad
 """
+NETWORKD = {
+    "bond0.netdev": "[NetDev]\nName=bond0\nKind=bond\n[Bond]\nMode=active-backup\nMIIMonitorSec=100ms\n",
+    "lan.netdev": "[NetDev]\nName=bond0.7\nKind=vlan\n[VLAN]\nId=7\n",
+    "ports.network": f"[Match]\nName={FIRST} {SECOND}\n[Network]\nBond=bond0\n",
+    "bond0.network": "[Match]\nName=bond0\n[Network]\nDHCP=ipv4\nVLAN=bond0.7\n",
+    "lan.network": "[Match]\nName=bond0.7\n[Network]\nAddress=198.51.100.7/24\n",
+}
 CLEAN = f"""
-systemctl stop talk echo 2>/dev/null; pkill -x dhclient
-for link in br0 bond0 {FIRST}.7; do ip link del $link 2>/dev/null; done
+systemctl stop talk echo systemd-networkd.socket systemd-networkd 2>/dev/null; pkill -x dhclient
+for link in br7 br0 bond0.7 bond0 {FIRST}.7; do ip link del $link 2>/dev/null; done
 for link in {FIRST} {SECOND}; do ip addr flush dev $link; ip link set $link nomaster down; done
 ip netns del neighbour 2>/dev/null; udevadm settle
-rm -f /var/lib/dhcp/dhclient.bond0.leases
+rm -f /etc/systemd/network/* /var/lib/dhcp/dhclient.bond0.leases
 """
 TALK = """
 import socket, sys, time
@@ -197,3 +204,30 @@ def test_a_vlan_on_the_nic_goes_on_beside_the_bridge(host: Vm) -> None:
         host.run("tapbridge", "down", "--quiet", "br0")
         assert echoes(stream)
     assert network(host) == before
+
+
+def test_a_bond_of_networkds_with_a_vlan_on_it_is_handed_over_and_back(host: Vm) -> None:
+    host.run(NEIGHBOUR)
+    for name, text in NETWORKD.items():
+        host.run(f"cat >/etc/systemd/network/{name}", stdin=text)
+    host.run("systemctl start systemd-networkd")
+    host.wait_for("networkctl list bond0 bond0.7 | grep -c 'routable *configured' | grep -x 2")
+    (address,) = host.addresses("bond0")
+    before = network(host)
+    with connected(host, address) as stream, talking(host, "198.51.100.7"):
+        host.run(*UP)
+        assert host.addresses("br0") == [address]
+        assert host.addresses("bond0.7") == ["198.51.100.7"]
+        host.run("systemctl restart systemd-networkd")
+        host.wait_for("networkctl list br0 bond0.7 | grep -c 'routable *configured' | grep -x 2")
+        assert host.addresses("br0") == [address]
+        assert echoes(stream)
+        host.run(*UP, "--bridge", "br7", "bond0.7")
+        assert host.addresses("br7") == ["198.51.100.7"]
+        host.run("tapbridge", "down", "--quiet", "br7")
+        host.run("tapbridge", "down", "--quiet", "br0")
+        assert echoes(stream)
+    host.wait_for("networkctl list bond0 bond0.7 | grep -c 'routable *configured' | grep -x 2")
+    assert host.addresses("bond0") == [address]
+    assert network(host) == before
+    assert "DHCPRELEASE" not in host.served()

@@ -21,7 +21,7 @@ _SECTIONS: Final = (
 """What a bridge can have in the NIC's stead. The others configure the card, or serve others, or have no link."""
 
 _OF_THE_NIC: Final = (
-    "Bridge", "Bond", "VRF", "BatmanAdvanced", "VLAN", "MACVLAN", "MACVTAP", "IPVLAN", "IPVTAP", "VXLAN", "Tunnel",
+    "Bridge", "Bond", "VRF", "BatmanAdvanced", "MACVLAN", "MACVTAP", "IPVLAN", "IPVTAP", "VXLAN", "Tunnel",
     "Xfrm", "MACsec", "IPoIB", "ActiveSlave", "PrimarySlave", "BindCarrier", "DHCPServer", "IPv6SendRA",
     "DHCPPrefixDelegation", "KeepConfiguration",
 )  # fmt: skip
@@ -32,6 +32,9 @@ _DHCP: Final[dict[str, frozenset[Family]]] = {
     "ipv4": frozenset((4,)),
     "ipv6": frozenset((6,)),
 }
+_STAYS: Final = ("Network", "VLAN")
+"""The setting that stays with the NIC: a VLAN link that is there goes on, and networkd makes it only if it is not."""
+
 _NOTHING: Final = ("", "no", "false", "off", "0", "n", "f")
 
 
@@ -67,7 +70,7 @@ def bridge_file(texts: Sequence[str], nic: str, bridge: str, iaid: int | None) -
     lines.append(f"Name={bridge}")
     for text in texts:
         for section, key, value in settings(text):
-            if section != "Match" and not section.startswith("X-"):
+            if section != "Match" and not section.startswith("X-") and (section, key) != _STAYS:
                 lines.append(f"{key}={value}" if key else f"\n[{section}]")
     own = [] if iaid is None else [f"IAID={iaid}"]
     for section in ("DHCPv4", "DHCPv6"):

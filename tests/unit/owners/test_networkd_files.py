@@ -45,6 +45,14 @@ def test_a_file_and_its_drop_ins_become_one_for_the_bridge() -> None:
     ]
 
 
+def test_a_vlan_stays_with_the_nic() -> None:
+    text = "[Network]\nVLAN=office\nDHCP=yes\nVLAN=lab"
+    assert find_obstacle((text,), "eth0") is None
+    lines = bridge_file((text,), "eth0", "br0", None).splitlines()
+    assert not any("VLAN" in line for line in lines)
+    assert "DHCP=yes" in lines
+
+
 def test_without_a_lease_there_is_no_identity_to_keep() -> None:
     assert "IAID" not in bridge_file((OWN,), "eth0", "br0", None)
 
@@ -52,7 +60,7 @@ def test_without_a_lease_there_is_no_identity_to_keep() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[Network]\nVLAN=office", "VLAN=office"),
+        ("[Network]\nMACVLAN=office", "MACVLAN=office"),
         ("[Network]\nBridge=br9", "Bridge=br9"),
         ("[Network]\nKeepConfiguration=dhcp", "KeepConfiguration=dhcp"),
         ("[Bridge]\nCost=1", "[Bridge]"),
