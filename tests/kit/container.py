@@ -35,6 +35,27 @@ PACKAGES = "usr/lib/python3/dist-packages"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BOOT_LIMIT_S = 60
 
+DHCPCD = """\
+[Service]
+Type=forking
+PIDFile=/run/dhcpcd/pid
+ExecStart=/usr/sbin/dhcpcd -q -b
+ExecStop=/usr/sbin/dhcpcd -x
+RuntimeDirectory=dhcpcd
+ProtectSystem=strict
+ReadWritePaths=/var/lib/dhcpcd /run/dhcpcd /etc/dhcpcd.conf /etc/resolv.conf
+ProtectHome=true
+PrivateDevices=true
+RestrictNamespaces=true
+SystemCallFilter=@system-service chroot
+SystemCallErrorNumber=EPERM
+SystemCallArchitectures=native
+
+[Install]
+WantedBy=multi-user.target
+"""
+"""/lib/systemd/system/dhcpcd.service of Debian 12's package dhcpcd, in what matters here."""
+
 TOGETHER = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child")
 _NUMBERS = itertools.count(1)
 

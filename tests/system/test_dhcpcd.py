@@ -6,28 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kit.container import Container, container
-
-UNIT = """\
-[Service]
-Type=forking
-PIDFile=/run/dhcpcd/pid
-ExecStart=/usr/sbin/dhcpcd -q -b
-ExecStop=/usr/sbin/dhcpcd -x
-RuntimeDirectory=dhcpcd
-ProtectSystem=strict
-ReadWritePaths=/var/lib/dhcpcd /run/dhcpcd /etc/dhcpcd.conf /etc/resolv.conf
-ProtectHome=true
-PrivateDevices=true
-RestrictNamespaces=true
-SystemCallFilter=@system-service chroot
-SystemCallErrorNumber=EPERM
-SystemCallArchitectures=native
-
-[Install]
-WantedBy=multi-user.target
-"""
-"""/lib/systemd/system/dhcpcd.service of Debian 12's package dhcpcd, in what matters here."""
+from kit.container import DHCPCD, Container, container
 
 ADDRESS = "ip -4 -o addr show dev {} | grep -o '192.0.2.[0-9]*/24'"
 SERVICE = ("dhcpcd.service", "ActiveState", "ExecMainStatus")
@@ -38,7 +17,7 @@ def served() -> Iterator[Container]:
     """A host whose eth0 has its lease by that service."""
     with container() as host:
         host.run("rm -f /etc/resolv.conf; echo >/etc/resolv.conf; echo noarp >>/etc/dhcpcd.conf")
-        host.path("/etc/systemd/system/dhcpcd.service").write_text(UNIT)
+        host.path("/etc/systemd/system/dhcpcd.service").write_text(DHCPCD)
         host.run("systemctl enable --now dhcpcd")
         host.wait_for(ADDRESS.format("eth0"), limit_s=20)
         yield host

@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 
 from kit.changes import until
-from kit.container import GATEWAY, NIC_MAC, Container, container
+from kit.container import DHCPCD, GATEWAY, NIC_MAC, Container, container
 
 UP = ("tapbridge", "up", "--yes", "--quiet", "--confirm", "0", "--save")
 DOWN = ("tapbridge", "down", "--quiet")
-FILES = (
-    "cd /etc && find network systemd/network NetworkManager -type f -exec stat -c '%n %a %u %g' {} + -exec cksum {} +"
-)
+FOLDERS = "network systemd NetworkManager dhcpcd.conf"
+FILES = f"cd /etc && find {FOLDERS} -type f -exec stat -c '%n %a %u %g' {{}} + -exec cksum {{}} +"
 INTERFACES = """# The host's own.
 source /etc/network/interfaces.d/*
 
@@ -51,10 +50,11 @@ def files(host: Container) -> list[str]:
 def network(host: Container, link: str) -> list[str]:
     """Addresses and routes of a link, without what passes, and with the link's name left out.
 
-    NetworkManager makes the link-local address of the name as well.
+    NetworkManager makes the link-local address of the name as well, dhcpcd the metric of the link's number.
     """
     shown = host.run(f"ip -o addr show dev {link}; ip -4 route show dev {link}; ip -6 route show dev {link}").stdout
-    passing = r"valid_lft \S+ preferred_lft \S+| tentative|^\d+: |(?<=inet6 fe80::)\S+|\\ *| metric \d+(?= brd)"
+    passing = r"valid_lft \S+ preferred_lft \S+| tentative|^\d+: |(?<=inet6 fe80::)\S+|\\ *"
+    passing += r"| metric \d+(?= brd)| metric 100\d\b"
     shown = re.sub(passing, "", shown, flags=re.MULTILINE).replace(link, "LINK")
     return sorted({" ".join(line.split()) for line in shown.splitlines()})
 
@@ -114,6 +114,34 @@ def assert_it_comes_and_goes(host: Container) -> None:
 def test_ifupdown_s_files_have_the_bridge(host: Container) -> None:
     host.path("/etc/network/interfaces").write_text(INTERFACES)
     host.run("systemctl enable networking; systemctl start networking")
+    host.wait_for("ip -4 -o addr show dev eth0 | grep -q inet")
+    assert_it_comes_and_goes(host)
+
+
+def test_a_static_address_of_nobody_s_comes_by_a_unit(host: Container) -> None:
+    host.run(f"ip link set eth0 up; ip addr add 192.0.2.7/24 dev eth0; ip route add default via {GATEWAY}")
+    host.run("ip addr add 2001:db8::7/64 dev eth0 nodad; ip route add 203.0.113.0/24 via 192.0.2.9 metric 50")
+    before, everything = files(host), network(host, "eth0")
+    refused = host.run(*UP, check=False)
+    assert refused.returncode == 3
+    assert "nobody's files configure it" in refused.stderr
+    host.run(*UP[:-1])
+    host.run("tapbridge", "save", "--for", "systemd", "--yes", "--quiet")
+    verified = host.run("systemd-analyze", "verify", "/etc/systemd/system/tapbridge-br0.service")
+    assert verified.stdout + verified.stderr == ""
+    host.reboot()
+    assert_bridged(host, "192.0.2.7/24")
+    assert until(lambda: network(host, "br0") == everything), (network(host, "br0"), everything)
+    host.run("tapbridge", "unsave", "--quiet")
+    assert files(host) == before
+    host.run(*DOWN)
+    assert network(host, "eth0") == everything
+
+
+def test_dhcpcd_takes_a_bridge_that_a_unit_makes(host: Container) -> None:
+    host.run("rm -f /etc/resolv.conf; echo >/etc/resolv.conf; echo noarp >>/etc/dhcpcd.conf")
+    host.path("/etc/systemd/system/dhcpcd.service").write_text(DHCPCD)
+    host.run("systemctl enable --now dhcpcd")
     host.wait_for("ip -4 -o addr show dev eth0 | grep -q inet")
     assert_it_comes_and_goes(host)
 

@@ -10,12 +10,20 @@ from tapbridge.model.verdict import Finding
 from tapbridge.owners.keep_ifupdown import IFUPDOWN
 from tapbridge.owners.keep_networkd import NETWORKD_KEEPER
 from tapbridge.owners.keep_networkmanager import NETWORKMANAGER_KEEPER
+from tapbridge.owners.keep_unit import DHCPCD_KEEPER, SYSTEMD_KEEPER
 from tapbridge.owners.keeper import Keeper, Scene
 from tapbridge.owners.owner import warn
 
-KEEPERS: Final[tuple[Keeper, ...]] = (NETWORKMANAGER_KEEPER, NETWORKD_KEEPER, IFUPDOWN)
-"""Managers, which hold the bridge now, before whoever is no process."""
+KEEPERS: Final[tuple[Keeper, ...]] = (
+    NETWORKMANAGER_KEEPER,
+    NETWORKD_KEEPER,
+    IFUPDOWN,
+    DHCPCD_KEEPER,
+    SYSTEMD_KEEPER,
+)
+"""Managers, which hold the bridge now, before whoever is no process; a dhcpcd may be ifupdown's."""
 
+_BY_SYSTEMD: Final = f"tapbridge save --for {SYSTEMD_KEEPER.name}"
 NAMES: Final = tuple(keeper.name for keeper in KEEPERS)
 
 
@@ -33,10 +41,16 @@ def choose_keeper(scene: Scene, name: str | None) -> Keeper:
         return keeper
     found = next((keeper for keeper in KEEPERS if keeper.find(scene) is not None), None)
     if found is None:
-        held = f"it is held by {scene.owner.name}" if scene.owner is not None else "nobody's files configure it"
+        why, hint = (
+            "nobody's files configure it",
+            f"if nothing else configures {scene.port.name} at boot: {_BY_SYSTEMD}",
+        )
+        if scene.owner is not None:
+            why = f"it is held by {scene.owner.name}, and how a boot starts that is not known"
+            hint = "let what starts it run, at every boot: tapbridge up --yes --confirm 0"
         raise Refused(
-            f"{scene.bridge.name} cannot be saved: {held}, which cannot be written down yet",
-            hint="let your own start-up scripts run, at every boot: tapbridge up --yes --confirm 0",
+            f"{scene.bridge.name} cannot be saved: {why}",
+            hint=hint,
             code="no-keeper",
             subject=scene.bridge.name,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,12 +14,24 @@ from tapbridge.core.mark import make_mark
 from tapbridge.core.outlook import Outlook, differences
 from tapbridge.model.errors import HostError, Refused, UsageError
 from tapbridge.model.permanent import Permanent, Written
-from tapbridge.model.state import PROTO_STATIC, Address, Client, File, LeaseFile, Link, Nexthop, Route, State
+from tapbridge.model.state import (
+    PROTO_KERNEL,
+    PROTO_STATIC,
+    Address,
+    Client,
+    File,
+    LeaseFile,
+    Link,
+    Nexthop,
+    Route,
+    State,
+)
 from tapbridge.model.values import IfName, Mac
 from tapbridge.owners.ifupdown_files import bridged, statements
 from tapbridge.owners.keep_ifupdown import IFUPDOWN
 from tapbridge.owners.keep_networkd import NETWORKD_KEEPER
 from tapbridge.owners.keep_networkmanager import NETWORKMANAGER_KEEPER
+from tapbridge.owners.keep_unit import DHCPCD_KEEPER, SYSTEMD_KEEPER
 from tapbridge.owners.keeper import Form, Scene, mark_file, require_plain
 from tapbridge.owners.keepers import choose_keeper, competitors
 from tapbridge.owners.networkd_files import netdev_file, port_file, saved_port_file, settings
@@ -108,7 +121,7 @@ def test_the_keeper_is_who_holds_the_bridge_or_has_the_nic_in_its_files() -> Non
         choose_keeper(scene(), None)
     with pytest.raises(Refused, match="held by dhclient"):
         choose_keeper(scene("dhclient"), None)
-    with pytest.raises(UsageError, match="there is NetworkManager, systemd-networkd, ifupdown"):
+    with pytest.raises(UsageError, match="there is NetworkManager, systemd-networkd, ifupdown, dhcpcd, systemd"):
         choose_keeper(ifupdown(), "nobody")
 
 
@@ -162,6 +175,48 @@ def test_networkmanager_s_profiles_are_those_of_now_and_a_secret_of_root_s() -> 
     rival = {"/etc/NetworkManager/system-connections/mine": "[connection]\nautoconnect-priority=999\n"}
     with pytest.raises(Refused, match="highest priority"):
         NETWORKMANAGER_KEEPER.form(networkmanager(**rival))
+
+
+def test_a_unit_makes_what_is_there_for_good_by_the_commands_of_a_user() -> None:
+    one = scene()
+    addresses = (
+        Address(link=BR0, family=4, ip="192.0.2.7", prefix=24),
+        Address(link=BR0, family=6, ip="2001:db8::7", prefix=64, valid_lft=60, preferred_lft=60),
+    )
+    routes = (
+        Route(family=4, dst="192.0.2.0/24", protocol=PROTO_KERNEL, nexthops=(Nexthop(link=BR0),)),
+        Route(family=4, dst="0.0.0.0/0", nexthops=(Nexthop(link=BR0, gateway="192.0.2.1"),)),
+    )
+    state = replace(one.state, addresses=addresses, routes=routes)
+    assert choose_keeper(one, "systemd") is SYSTEMD_KEEPER
+    unit, pulled = SYSTEMD_KEEPER.form(replace(one, state=state)).files
+    lines = (unit.content or "").splitlines()
+    assert unit.path == "/etc/systemd/system/tapbridge-br0.service"
+    assert "Before=network-pre.target dhcpcd.service shutdown.target" in lines
+    assert [line.removeprefix("ExecStart=") for line in lines if line.startswith("ExecStart=")] == [
+        f"ip link add br0 address {MAC} type bridge stp_state 0 mcast_snooping 0 forward_delay 1500",
+        f"ip link set br0 alias 'tapbridge uplink={PERMANENT} nic=eth0'",
+        *("ip link set eth0 addrgenmode none", "ip link set eth0 master br0", "ip link set eth0 up"),
+        *("ip link set br0 up", "ip -4 address replace 192.0.2.7/24 dev br0 scope global"),
+        "ip -4 route append default table 254 proto 3 scope global via 192.0.2.1 dev br0",
+    ]
+    assert pulled.content == "# Written by tapbridge save.\n[Unit]\nWants=tapbridge-br0.service\n"
+    assert pulled.path == "/etc/systemd/system/multi-user.target.d/tapbridge-br0.conf"
+    with pytest.raises(Refused, match="dhclient holds it"):
+        SYSTEMD_KEEPER.form(scene("dhclient"))
+
+
+def test_dhcpcd_is_told_of_the_bridge_where_a_boot_starts_it() -> None:
+    started = {"/etc/systemd/system/multi-user.target.wants/dhcpcd.service": ""}
+    one = scene("dhcpcd", {"/etc/dhcpcd.conf": "interface eth0\nmetric 5", **started})
+    assert choose_keeper(one, None) is DHCPCD_KEEPER
+    unit, _, configuration = DHCPCD_KEEPER.form(one).files
+    assert "address replace" not in (unit.content or "")
+    assert configuration.content == "denyinterfaces eth0 tbkeep* tbpeer*\ninterface br0\nmetric 5\n"
+    with pytest.raises(Refused, match="how a boot starts that is not known"):
+        choose_keeper(scene("dhcpcd"), None)
+    with pytest.raises(Refused, match=r"no boot starts dhcpcd\.service"):
+        DHCPCD_KEEPER.form(scene("dhcpcd"))
 
 
 @pytest.mark.parametrize(

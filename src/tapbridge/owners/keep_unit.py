@@ -1,0 +1,93 @@
+"""Keepers of a bridge that a unit of ours makes: for dhcpcd, which makes none, and for nobody's static addresses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from tapbridge.core.dhcpcd import CONFIGURATION
+from tapbridge.core.outlook import Outlook
+from tapbridge.model.permanent import Permanent
+from tapbridge.model.state import File
+from tapbridge.model.step import Step
+from tapbridge.model.verdict import Finding
+from tapbridge.owners.dhcpcd_files import carry_configuration, manage
+from tapbridge.owners.keeper import Form, Scene, unchecked, unsavable
+from tapbridge.owners.unit_files import FOLDER, unit_files
+
+_SERVICE: Final = "dhcpcd.service"
+
+
+@dataclass(frozen=True, slots=True)
+class DhcpcdKeeper:
+    """dhcpcd as a service that chooses its links by itself: its configuration names the bridge, and not the NIC."""
+
+    name: str = "dhcpcd"
+    lets_down: bool = False
+
+    def find(self, scene: Scene) -> str | None:
+        """It holds the bridge now, and a boot starts it."""
+        if scene.client("dhcpcd") is None or not _starts(scene):
+            return None
+        return f"{_SERVICE} is started at boot"
+
+    def form(self, scene: Scene) -> Form:
+        """The unit that makes the bridge, and the configuration by which dhcpcd takes it. Raises Refused."""
+        nic, bridge = scene.port.name, scene.bridge.name
+        if not _starts(scene):
+            raise unsavable(self.name, bridge, f"no boot starts {_SERVICE}", f"systemctl enable {_SERVICE}")
+        text = manage(carry_configuration(scene.read(CONFIGURATION) or "", nic, bridge), nic, bridge)
+        files = unit_files(scene.state, scene.bridge, scene.port, with_network=False)
+        outlook = Outlook(asked=frozenset((4, 6)), words=frozenset(text.split()))
+        return Form(files=(*files, File(path=CONFIGURATION, content=text)), outlook=outlook)
+
+    def check(self, scene: Scene, form: Form) -> tuple[Finding, ...]:
+        """Nobody can before the files are in place."""
+        return (_unchecked(self.name, scene),)
+
+    def take_back(self, scene: Scene, permanent: Permanent) -> tuple[Step, ...]:
+        """Nothing: dhcpcd has read its configuration, and goes on."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class SystemdKeeper:
+    """Nobody but systemd: addresses and routes as they are now, by the commands that set them. Only if it is asked for,
+    because what has set them until now would do so again."""
+
+    name: str = "systemd"
+    lets_down: bool = True
+
+    def find(self, scene: Scene) -> str | None:
+        """Never by itself."""
+        return None
+
+    def form(self, scene: Scene) -> Form:
+        """The unit that makes the bridge with all that is on it. Raises Refused."""
+        bridge = scene.bridge.name
+        if scene.owner is not None:
+            why = f"{scene.owner.name} holds it, and has to be started on it"
+            raise unsavable(self.name, bridge, why, "let what starts that one at boot bring the bridge up as well")
+        files = unit_files(scene.state, scene.bridge, scene.port, with_network=True)
+        return Form(files=files)
+
+    def check(self, scene: Scene, form: Form) -> tuple[Finding, ...]:
+        """Nobody can before the files are in place."""
+        return (_unchecked(self.name, scene),)
+
+    def take_back(self, scene: Scene, permanent: Permanent) -> tuple[Step, ...]:
+        """Nothing: the unit has done its work."""
+        return ()
+
+
+DHCPCD_KEEPER: Final = DhcpcdKeeper()
+SYSTEMD_KEEPER: Final = SystemdKeeper()
+
+
+def _starts(scene: Scene) -> bool:
+    return _SERVICE in scene.find_names(f"{FOLDER}/multi-user.target.wants")
+
+
+def _unchecked(keeper: str, scene: Scene) -> Finding:
+    name = f"tapbridge-{scene.bridge.name}.service"
+    return unchecked(keeper, scene.bridge.name, f"it reads only what is in place: systemd-analyze verify {name}")

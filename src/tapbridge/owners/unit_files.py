@@ -1,0 +1,95 @@
+"""A unit of systemd's that makes a bridge before the network is configured, by the commands that a user would type.
+
+For whoever configures links but makes none. See systemd.service(5); a drop-in of the target that has the network pulls
+it in, where `systemctl enable` would make a link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from tapbridge.core.describe import describe
+from tapbridge.core.mark import make_mark
+from tapbridge.model.state import (
+    PROTO_KERNEL,
+    PROTO_RA,
+    SCOPE_GLOBAL,
+    TABLE_LOCAL,
+    Bridge,
+    File,
+    Link,
+    State,
+)
+from tapbridge.model.step import (
+    AddLink,
+    AddRoute,
+    PutAddress,
+    SetAddressGeneration,
+    SetAlias,
+    SetMaster,
+    SetMtu,
+    SetUp,
+    Step,
+)
+from tapbridge.model.values import is_link_local
+
+FOLDER: Final = "/etc/systemd/system"
+_TARGET: Final = "multi-user.target"
+_NO_ADDRESSES: Final = 1  # IN6_ADDR_GEN_MODE_NONE
+_ETHERNET_MTU: Final = 1500
+_UNIT: Final = """\
+# Written by tapbridge save.
+[Unit]
+Description=The bridge {bridge}, with {nic} as its port
+DefaultDependencies=no
+Wants=network-pre.target
+After=systemd-udev-trigger.service local-fs.target
+Before=network-pre.target dhcpcd.service shutdown.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStartPre=-udevadm settle --timeout=30 --exit-if-exists=/sys/class/net/{nic}
+{commands}
+"""
+
+
+def unit_files(state: State, bridge: Link, nic: Link, *, with_network: bool) -> tuple[File, File]:
+    """The unit, and what pulls it in. `with_network`: it also gives the bridge its addresses and routes of now."""
+    steps = (*_make(bridge, nic), *(_network(state, bridge) if with_network else ()))
+    text = _UNIT.format(
+        bridge=bridge.name,
+        nic=nic.name,
+        commands="\n".join(f"ExecStart={describe(step).command}" for step in steps),
+    )
+    name = f"tapbridge-{bridge.name}"
+    pulled = f"# Written by tapbridge save.\n[Unit]\nWants={name}.service\n"
+    return (
+        File(path=f"{FOLDER}/{name}.service", content=text),
+        File(path=f"{FOLDER}/{_TARGET}.d/{name}.conf", content=pulled),
+    )
+
+
+def _make(bridge: Link, nic: Link) -> Iterator[Step]:
+    """The bridge as `up` makes it, and its port."""
+    yield AddLink(name=bridge.name, kind="bridge", mac=bridge.mac, bridge=bridge.bridge or Bridge(mcast_snooping=False))
+    yield SetAlias(link=bridge.name, alias=make_mark(nic))
+    yield SetAddressGeneration(link=nic.name, mode=_NO_ADDRESSES)
+    if nic.mtu != _ETHERNET_MTU:
+        yield SetMtu(link=nic.name, mtu=nic.mtu)
+    yield SetMaster(link=nic.name, master=bridge.name)
+    yield SetUp(link=nic.name, up=True)
+    yield SetUp(link=bridge.name, up=True)
+
+
+def _network(state: State, bridge: Link) -> Iterator[Step]:
+    """What somebody has put there for good: not what servers and routers have told, nor what the kernel makes."""
+    for address in state.addresses_of(bridge.name):
+        lasts = address.valid_lft is None and address.scope == SCOPE_GLOBAL
+        if lasts and not is_link_local(address.family, address.ip):
+            yield PutAddress(address=address)
+    for route in state.routes_of(bridge.name):
+        if route.protocol not in (PROTO_KERNEL, PROTO_RA) and route.table != TABLE_LOCAL and route.expires is None:
+            yield AddRoute(route=route)
