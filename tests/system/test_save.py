@@ -14,7 +14,8 @@ from kit.container import DHCPCD, GATEWAY, NIC_MAC, Container, container
 
 UP = ("tapbridge", "up", "--yes", "--quiet", "--confirm", "0", "--save")
 DOWN = ("tapbridge", "down", "--quiet")
-FOLDERS = "network systemd NetworkManager dhcpcd.conf"
+NETPLAN = "network: {version: 2, renderer: networkd, ethernets: {eth0: {dhcp4: true}}}\n"
+FOLDERS = "netplan network systemd NetworkManager dhcpcd.conf"
 FILES = f"cd /etc && find {FOLDERS} -type f -exec stat -c '%n %a %u %g' {{}} + -exec cksum {{}} +"
 INTERFACES = """# The host's own.
 source /etc/network/interfaces.d/*
@@ -84,7 +85,7 @@ def assert_bridged(host: Container, address: str | None) -> None:
     host.run("tapbridge", "tap", "del", "guest0", "--quiet")
 
 
-def assert_it_comes_and_goes(host: Container) -> None:
+def assert_it_comes_and_goes(host: Container) -> str:
     """Up --save, a reboot, unsave, down, a reboot: the same address all the time, the same files at the end."""
     address, before, identity, mark = ip(host, "eth0"), files(host), lease(host), len(host.served())
     everything = network(host, "eth0")
@@ -109,6 +110,7 @@ def assert_it_comes_and_goes(host: Container) -> None:
     assert not Path(host.path("/sys/class/net/br0")).exists()
     assert (files(host), lease(host)) == (before, identity)
     assert "NAK" not in host.served()[mark:]
+    return address
 
 
 def test_ifupdown_s_files_have_the_bridge(host: Container) -> None:
@@ -157,6 +159,19 @@ def networkd(host: Container) -> Container:
 
 def test_networkd_s_files_have_the_bridge(networkd: Container) -> None:
     assert_it_comes_and_goes(networkd)
+
+
+def test_a_bridge_of_netplan_s_nic_is_networkd_s(host: Container) -> None:
+    host.path("/etc/netplan/eth0.yaml").write_text(NETPLAN)
+    host.path("/etc/netplan/eth0.yaml").chmod(0o600)
+    host.run("systemctl", "enable", "systemd-networkd")
+    host.reboot()
+    host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
+    address = assert_it_comes_and_goes(host)
+    told = json.loads(host.run(*UP, "--json").stdout)["findings"]
+    assert {"not-checked", "other-author"} == {finding["code"] for finding in told}
+    host.run("netplan", "apply")
+    assert_bridged(host, address)
 
 
 def test_networkmanager_s_profiles_are_the_bridge_s(host: Container) -> None:

@@ -74,15 +74,16 @@ def plan_save(
         return _again(world, host, state, there)
     keeper = choose_keeper(scene, keeper_name)
     form = keeper.form(scene)
-    findings = (*form.findings, *competitors(scene, keeper))
-    findings += differences(form.outlook, state, bridge.name) if form.outlook is not None else ()
-    unchecked = keeper.check(scene, form)
+    told = (*form.findings, *competitors(scene, keeper))
+    told += differences(form.outlook, state, bridge.name) if form.outlook is not None else ()
+    risks = tuple(finding for finding in told if finding.severity is Severity.WARNING)
+    notes = (*keeper.check(scene, form), *(finding for finding in told if finding not in risks))
     before = _read_below(world, host, [file.path for file in form.files])
     pairs = tuple(Written(before=was, after=file) for was, file in zip(before, form.files, strict=True))
     permanent = Permanent(bridge=bridge.name, nic=port.name, keeper=keeper.name, files=pairs)
     live = form.live if world.root == _LIVE else ()
-    plan = core.save(state, permanent, live, str(world.saved_record(bridge.name)), findings, root=_prefix(world))
-    return _change(world, plan, permanent, [x.before for x in pairs], [x.after for x in pairs], unchecked)
+    plan = core.save(state, permanent, live, str(world.saved_record(bridge.name)), risks, root=_prefix(world))
+    return _change(world, plan, permanent, [x.before for x in pairs], [x.after for x in pairs], notes)
 
 
 def plan_unsave(world: World, host: LinuxHost, state: State, name: str | None, *, force: bool) -> Change | None:

@@ -11,7 +11,7 @@ while it is saved the bridge cannot be taken down, because networkd would make i
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -19,18 +19,18 @@ from tapbridge.core.restore import brought_back
 from tapbridge.model.permanent import Permanent
 from tapbridge.model.state import File, LeaseFile
 from tapbridge.model.step import ReloadClient, Step, WriteFile
-from tapbridge.model.verdict import Finding
+from tapbridge.model.verdict import Finding, Severity
 from tapbridge.owners.keeper import Form, Scene, is_cloud_init_off, mark_file, unchecked, unsavable
 from tapbridge.owners.networkd import our_path
 from tapbridge.owners.networkd_files import netdev_file, original_of, outlook, port_file, saved_port_file
-from tapbridge.owners.owner import warn
 
 _PROGRAM: Final = "systemd-networkd"
 _FOLDER: Final = "/etc/systemd/network"
 _FOLDERS: Final = (_FOLDER, "/run/systemd/network", "/usr/local/lib/systemd/network", "/usr/lib/systemd/network")
 _OURS: Final = "00-1-tapbridge-"
 _LIVE: Final = "00-0-tapbridge-"
-_BY_CLOUD_INIT: Final = re.compile(r"-cloud-init|netplan-")
+_AUTHORS: Final = {"-netplan-": "netplan", "-cloud-init": "cloud-init"}
+"""Who writes files for networkd, by a part of their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class NetworkdKeeper:
                 mark_file(scene),
             ),
             outlook=outlook(held),
-            findings=tuple(_by_cloud_init(scene, original)),
+            findings=tuple(_written_by_others(scene, original)),
         )
 
     def check(self, scene: Scene, form: Form) -> tuple[Finding, ...]:
@@ -103,11 +103,15 @@ class NetworkdKeeper:
 NETWORKD_KEEPER: Final = NetworkdKeeper()
 
 
-def _by_cloud_init(scene: Scene, original: str) -> list[Finding]:
-    """cloud-init writes the NIC's own file anew: ours counts all the same, but not with what it says then."""
-    if not _BY_CLOUD_INIT.search(original) or is_cloud_init_off(scene.read):
-        return []
-    message = f"cloud-init has written {original}: what it says there later does not reach {scene.bridge.name}"
-    return [
-        warn("cloud-init", scene.bridge.name, message, fix="when it has changed: tapbridge unsave, then save again")
-    ]
+def _written_by_others(scene: Scene, original: str) -> Iterator[Finding]:
+    """Whose file the NIC's own is, if it is written anew: ours counts all the same, but does not say the new."""
+    author = next((name for mark, name in _AUTHORS.items() if mark in original), None)
+    if author is None or (author == "cloud-init" and is_cloud_init_off(scene.read)):
+        return
+    yield Finding(
+        code="other-author",
+        severity=Severity.INFO,
+        subject=scene.bridge.name,
+        message=f"{author} writes {original}: what it is told of {scene.port.name} later does not reach the bridge",
+        fix="then: tapbridge unsave, and save again",
+    )

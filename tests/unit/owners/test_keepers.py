@@ -140,6 +140,9 @@ def test_networkd_s_files_are_four_behind_those_of_now() -> None:
     assert texts[f"{ETC}/00-1-tapbridge-br0.network"] == "[Match]\nName=br0\n[Network]\nDHCP=ipv4\n"
     assert f"PermanentMACAddress={PERMANENT}" in texts[f"{ETC}/00-1-tapbridge-eth0.network"]
     assert f"Alias=tapbridge uplink={PERMANENT} nic=eth0" in texts[f"{ETC}/00-1-tapbridge-br0.link"]
+    generated = port_file("eth0", "br0", "/run/systemd/network/10-netplan-eth0.network")
+    (told,) = NETWORKD_KEEPER.form(networkd(**{f"{RUN}-eth0.network": generated})).findings
+    assert (told.code, told.message.partition(" ")[0]) == ("other-author", "netplan")
     with pytest.raises(Refused, match=f"{ETC}/00-0-first.network would count before"):
         NETWORKD_KEEPER.form(networkd(**{f"{ETC}/00-0-first.network": ""}))
     with pytest.raises(Refused, match="not hold the bridge by a file of ours"):
