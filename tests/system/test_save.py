@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kit.changes import until
+from kit.command import run
 from kit.container import DHCPCD, GATEWAY, NIC_MAC, Container, container
 
 UP = ("tapbridge", "up", "--yes", "--quiet", "--confirm", "0", "--save")
@@ -113,11 +114,59 @@ def assert_it_comes_and_goes(host: Container) -> str:
     return address
 
 
-def test_ifupdown_s_files_have_the_bridge(host: Container) -> None:
+@pytest.fixture
+def ifupdown(host: Container) -> Container:
+    """The same, with a lease on eth0 that ifupdown asks for at boot."""
     host.path("/etc/network/interfaces").write_text(INTERFACES)
     host.run("systemctl enable networking; systemctl start networking")
     host.wait_for("ip -4 -o addr show dev eth0 | grep -q inet")
-    assert_it_comes_and_goes(host)
+    return host
+
+
+def test_ifupdown_s_files_have_the_bridge(ifupdown: Container) -> None:
+    assert_it_comes_and_goes(ifupdown)
+
+
+def test_ifdown_and_ifup_find_the_bridge(ifupdown: Container) -> None:
+    address = ip(ifupdown, "eth0")
+    ifupdown.run(*UP)
+    assert set(ifupdown.run("ifquery", "--state").stdout.split()) == {"lo=lo", "br0=br0"}
+    ifupdown.run("systemctl", "restart", "networking")
+    assert_bridged(ifupdown, address)
+    assert ifupdown.run("pgrep", "-xc", "dhclient").stdout == "1\n"
+    ifupdown.run("tapbridge unsave --quiet; tapbridge down --quiet")
+    assert set(ifupdown.run("ifquery", "--state").stdout.split()) == {"lo=lo", "eth0=eth0"}
+    ifupdown.run("systemctl", "restart", "networking")
+    assert ip(ifupdown, "eth0") == address
+
+
+@pytest.mark.parametrize("verb", ["save", "unsave"])
+def test_a_power_cut_in_the_middle_is_taken_back_by_the_boot(ifupdown: Container, verb: str) -> None:
+    ifupdown.run("tapbridge", "service", "install", "--quiet")
+    address = ip(ifupdown, "eth0")
+    ifupdown.run(*UP)
+    if verb == "save":
+        ifupdown.run("tapbridge", "unsave", "--quiet")
+    seen = len(renames(ifupdown, verb, ""))
+    ifupdown.run("tapbridge", "unsave" if verb == "save" else "save", "--quiet")
+    start = files(ifupdown)
+    renames(ifupdown, verb, str(seen))
+    assert files(ifupdown) != start
+    ifupdown.crash()
+    assert files(ifupdown) == start
+    if verb == "save":
+        ifupdown.wait_for(f"ip -4 -o addr show dev eth0 | grep -q ' {address} '")
+    else:
+        assert_bridged(ifupdown, address)
+
+
+def renames(host: Container, verb: str, when: str) -> list[str]:
+    """The files that a command puts in place; it is killed at the one of number `when`."""
+    log = host.place / "strace"
+    inject = [f"--inject=rename:signal=SIGKILL:when={when}"] if when else []
+    words = (*host.words(), "tapbridge", verb, "--quiet")
+    run("strace", "-qq", "-f", "-o", log, "--trace=rename", *inject, *words, check=not when)
+    return [line for line in log.read_text().splitlines() if "rename(" in line]
 
 
 def test_a_static_address_of_nobody_s_comes_by_a_unit(host: Container) -> None:
