@@ -22,7 +22,15 @@ from tapbridge.model.step import ReloadClient, Step, WriteFile
 from tapbridge.model.verdict import Finding, Severity
 from tapbridge.owners.keeper import Form, Scene, is_cloud_init_off, mark_file, unchecked, unsavable
 from tapbridge.owners.networkd import our_path
-from tapbridge.owners.networkd_files import netdev_file, original_of, outlook, port_file, saved_port_file
+from tapbridge.owners.networkd_files import (
+    STAYS,
+    netdev_file,
+    original_of,
+    outlook,
+    port_file,
+    saved_port_file,
+    settings,
+)
 
 _PROGRAM: Final = "systemd-networkd"
 _FOLDER: Final = "/etc/systemd/network"
@@ -58,7 +66,7 @@ class NetworkdKeeper:
         texts = {
             f"{bridge}.netdev": netdev_file(bridge, scene.mac),
             f"{bridge}.network": held,
-            f"{nic}.network": saved_port_file(nic, bridge, original, match, held),
+            f"{nic}.network": saved_port_file(nic, bridge, original, match, held, tuple(_vlans(scene, original))),
         }
         return Form(
             files=(
@@ -101,6 +109,17 @@ class NetworkdKeeper:
 
 
 NETWORKD_KEEPER: Final = NetworkdKeeper()
+
+
+def _vlans(scene: Scene, original: str) -> Iterator[str]:
+    """The VLAN links on the NIC, by its own file and the drop-ins of that: they stay with it."""
+    name = original.rpartition("/")[2]
+    drop_ins = [f"{folder}/{name}.d" for folder in _FOLDERS]
+    paths = [original, *(f"{folder}/{one}" for folder in drop_ins for one in scene.find_names(folder))]
+    for path in paths:
+        for section, key, value in settings(scene.read(path) or ""):
+            if (section, key) == STAYS:
+                yield value
 
 
 def _written_by_others(scene: Scene, original: str) -> Iterator[Finding]:

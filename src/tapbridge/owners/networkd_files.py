@@ -32,7 +32,7 @@ _DHCP: Final[dict[str, frozenset[Family]]] = {
     "ipv4": frozenset((4,)),
     "ipv6": frozenset((6,)),
 }
-_STAYS: Final = ("Network", "VLAN")
+STAYS: Final = ("Network", "VLAN")
 """The setting that stays with the NIC: a VLAN link that is there goes on, and networkd makes it only if it is not."""
 
 _NOTHING: Final = ("", "no", "false", "off", "0", "n", "f")
@@ -70,7 +70,7 @@ def bridge_file(texts: Sequence[str], nic: str, bridge: str, iaid: int | None) -
     lines.append(f"Name={bridge}")
     for text in texts:
         for section, key, value in settings(text):
-            if section != "Match" and not section.startswith("X-") and (section, key) != _STAYS:
+            if section != "Match" and not section.startswith("X-") and (section, key) != STAYS:
                 lines.append(f"{key}={value}" if key else f"\n[{section}]")
     own = [] if iaid is None else [f"IAID={iaid}"]
     for section in ("DHCPv4", "DHCPv6"):
@@ -96,14 +96,15 @@ def netdev_file(bridge: str, mac: str) -> str:
     return f"{told}\n{made}\n[Bridge]\nSTP=no\nForwardDelaySec=0\nMulticastSnooping=no\n"
 
 
-def saved_port_file(nic: str, bridge: str, original: str, match: str, held: str) -> str:
-    """The file that makes the NIC a port at boot, with the settings of the card that it has in the bridge's file."""
+def saved_port_file(nic: str, bridge: str, original: str, match: str, held: str, vlans: Sequence[str] = ()) -> str:
+    """The file that makes the NIC a port at boot, with the settings of the card that it has in the bridge's file, and
+    the VLAN links on it."""
     told = f"# Written by tapbridge save: {nic} is a port of {bridge} until tapbridge unsave."
     card = [f"{key}={value}\n" for section, key, value in settings(held) if section == "Link" and key]
     of_card = f"\n[Link]\n{''.join(card)}" if card else ""
-    return (
-        f"{told}\n{_FROM}{original}\n[Match]\n{match}\n\n[Network]\nBridge={bridge}\nLinkLocalAddressing=no\n{of_card}"
-    )
+    of_network = "".join(f"VLAN={vlan}\n" for vlan in vlans)
+    network = f"[Network]\nBridge={bridge}\nLinkLocalAddressing=no\n{of_network}"
+    return f"{told}\n{_FROM}{original}\n[Match]\n{match}\n\n{network}{of_card}"
 
 
 def outlook(text: str) -> Outlook:

@@ -125,6 +125,14 @@ def test_the_keeper_is_who_holds_the_bridge_or_has_the_nic_in_its_files() -> Non
         choose_keeper(ifupdown(), "nobody")
 
 
+def test_the_vlan_links_of_the_nic_s_own_file_and_its_drop_ins_stay_with_it() -> None:
+    drop_in = "/run/systemd/network/eth0.network.d/lab.conf"
+    one = networkd(**{f"{ETC}/eth0.network": "[Network]\nVLAN=office\n", drop_in: "[Network]\nVLAN=lab\n"})
+    texts = {file.path: file.content or "" for file in NETWORKD_KEEPER.form(one).files}
+    assert texts[f"{ETC}/00-1-tapbridge-eth0.network"].count("VLAN=office\nVLAN=lab\n") == 1
+    assert "VLAN" not in texts[f"{ETC}/00-1-tapbridge-br0.network"]
+
+
 def test_another_s_files_for_the_same_nic_are_told() -> None:
     one = networkd(**{"/etc/network/interfaces": INTERFACES})
     (found,) = competitors(one, NETWORKD_KEEPER)

@@ -114,6 +114,12 @@ def test_a_boot_makes_the_bridge_of_three_more_files() -> None:
     ]
 
 
+def test_vlan_links_stay_with_the_nic_that_a_boot_makes_a_port() -> None:
+    text = saved_port_file("eth0", "br0", "/etc/a.network", "Name=eth0", "[Link]\nMTUBytes=1400\n", ("office", "lab"))
+    of_network = [(key, value) for section, key, value in settings(text) if section == "Network" and key]
+    assert of_network == [("Bridge", "br0"), ("LinkLocalAddressing", "no"), ("VLAN", "office"), ("VLAN", "lab")]
+
+
 @given(GRAMMAR)
 def test_the_port_takes_over_the_card_s_settings_and_nothing_else(text: str) -> None:
     port = saved_port_file("eth0", "br0", "/etc/a.network", "Name=eth0", text)
