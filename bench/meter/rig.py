@@ -6,7 +6,8 @@ The peer is at the other end of the host's own cable, so that nothing but the ho
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,6 +38,21 @@ addr add fd09::ff:fe00:102/64 dev {NIC} nodad
 route add default via 10.9.0.1
 route add default via fe80::1 dev {NIC}
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where is measured: the words before a command in each namespace (host, lan, control-a, control-b), those before a
+    shell on the host, and the addresses at both ends, IPv4 before IPv6."""
+
+    words: Mapping[str, Sequence[str]]
+    shell: Sequence[str]
+    host_ips: Sequence[str]
+    peer_ips: Sequence[str]
+
+    def read(self, netns: str, path: str) -> str:
+        """A file of /proc as that namespace has it. Raises RuntimeError."""
+        return run_behind(self.words[netns], "cat", path)
 
 
 class Rig:
@@ -93,17 +109,23 @@ class Rig:
         self._dnsmasq = subprocess.Popen(words, stderr=(_SCRATCH / "dnsmasq.log").open("wb"))
 
 
-def netns_words(netns: str) -> list[str]:
-    """The words before a command that is to run in a namespace of the rig."""
-    return ["ip", "netns", "exec", netns]
+def run_behind(words: Sequence[str], *command: str, timeout_s: float = 60) -> str:
+    """Run a command behind these words and return what it printed. Raises RuntimeError with all it said if it fails."""
+    line = [*words, *command]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=timeout_s)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(line)} failed with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
 
 
 def run(netns: str, *words: str) -> str:
-    """Run a command in a namespace and return what it printed. Raises RuntimeError with all it said if it fails."""
-    done = subprocess.run([*netns_words(netns), *words], capture_output=True, text=True, check=False, timeout=60)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(words)} failed in {netns} with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return done.stdout
+    """Run a command in a namespace of the rig, likewise."""
+    return run_behind(netns_words(netns), *words)
+
+
+def netns_words(netns: str) -> list[str]:
+    """The words before a command that is to run in a namespace of the rig."""
+    return ["ip", "netns", "exec", netns]
 
 
 def batch(netns: str | None, lines: str) -> None:
@@ -124,3 +146,12 @@ def _await_address(netns: str, ip: str, limit_s: float = 10.0) -> None:
         monitor.terminate()
     if ip not in run(netns, "ip", "-6", "address", "show"):
         raise RuntimeError(f"no router advertisement gave the host {ip} within {limit_s:g} s")
+
+
+SITE = Site(
+    words={netns: netns_words(netns) for netns in ("host", "lan", "control-a", "control-b")},
+    shell=netns_words("host"),
+    host_ips=HOST_IPS,
+    peer_ips=PEER_IPS,
+)
+"""The rig's own."""
