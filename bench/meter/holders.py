@@ -1,0 +1,150 @@
+"""Who holds a NIC on a real Debian, and how each puts it under a bridge by his own means: shell scripts for the host.
+
+The first of his ways is what his documentation shows; the other is what somebody who knows all the traps would write:
+no spanning tree, the NIC's MAC, the same DHCP identity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+MAC: Final = "02:00:00:00:01:02"
+
+PLAIN, TUNED = "as documented", "tuned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnWay:
+    """A way of the holder's own. `before` is added to what the host is set up with."""
+
+    name: str
+    script: str
+    before: str = ""
+    settle_s: float = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """How eth0 comes to its lease, and the holder's own ways to a bridge."""
+
+    name: str
+    setup: str
+    ways: tuple[OwnWay, ...]
+
+
+def _file(path: str, text: str) -> str:
+    return f"cat >{path} <<'END'\n{text.strip()}\nEND\n"
+
+
+def _interfaces(options: str) -> str:
+    text = f"auto lo\niface lo inet loopback\nauto br0\niface br0 inet dhcp\n    bridge_ports eth0\n{options}"
+    return f"ifdown eth0\n{_file('/etc/network/interfaces', text)}ifup br0"
+
+
+def _networkd(bridge: str = "", lease: str = "") -> str:
+    folder = "/etc/systemd/network"
+    return (
+        _file(f"{folder}/br0.netdev", f"[NetDev]\nName=br0\nKind=bridge\n{bridge}")
+        + _file(f"{folder}/br0.network", f"[Match]\nName=br0\n[Network]\nDHCP=ipv4\n{lease}")
+        + _file(f"{folder}/eth0.network", "[Match]\nName=eth0\n[Network]\nBridge=br0")
+        + "networkctl reload"
+    )
+
+
+def _networkmanager(bridge: str = "") -> str:
+    return (
+        f"nmcli connection add type bridge con-name br0 ifname br0 {bridge}\n"
+        "nmcli connection add type bridge-slave con-name port ifname eth0 master br0\n"
+        "nmcli connection up port"
+    )
+
+
+def _netplan(nic: str, bridge: str = "") -> str:
+    bridges = f", bridges: {{br0: {bridge}}}" if bridge else ""
+    return _file("/etc/netplan/one.yaml", f"network: {{version: 2, ethernets: {{eth0: {nic}}}{bridges}}}")
+
+
+_DHCLIENT = "dhclient -pf /run/dhclient.{0}.pid -lf /var/lib/dhcp/dhclient.{0}.leases"
+_BRIDGE = "ip link add br0 {0} type bridge\nip link set eth0 master br0\nip link set br0 up\n"
+
+HOLDERS: Final = (
+    Holder(
+        name="dhclient",
+        setup=f"ip link set eth0 up\n{_DHCLIENT.format('eth0')} eth0",
+        ways=(
+            OwnWay(
+                name=PLAIN,
+                script=f"{_DHCLIENT.format('eth0')} -r eth0\n{_BRIDGE.format('')}{_DHCLIENT.format('br0')} br0",
+            ),
+            OwnWay(
+                name=TUNED,
+                script="kill $(cat /run/dhclient.eth0.pid)\nip address flush dev eth0\n"
+                f"{_BRIDGE.format(f'address {MAC}')}{_DHCLIENT.format('br0')} br0",
+            ),
+        ),
+    ),
+    Holder(
+        name="dhcpcd",
+        setup="echo noarp >>/etc/dhcpcd.conf\ndhcpcd -q -w eth0",
+        ways=(
+            OwnWay(name=PLAIN, script=f"dhcpcd -q -k eth0\n{_BRIDGE.format('')}dhcpcd -q -w br0"),
+            OwnWay(name=TUNED, script=f"dhcpcd -q -x eth0\n{_BRIDGE.format(f'address {MAC}')}dhcpcd -q -w br0"),
+        ),
+    ),
+    Holder(
+        name="ifupdown",
+        setup=_file("/etc/network/interfaces", "auto lo\niface lo inet loopback\nauto eth0\niface eth0 inet dhcp")
+        + "ifup eth0",
+        ways=(
+            OwnWay(name=PLAIN, script=_interfaces("")),
+            OwnWay(
+                name=TUNED,
+                script=_interfaces(f"    bridge_stp off\n    bridge_fd 0\n    bridge_maxwait 0\n    bridge_hw {MAC}"),
+            ),
+        ),
+    ),
+    Holder(
+        name="systemd-networkd",
+        setup=_file("/etc/systemd/network/eth0.network", "[Match]\nName=eth0\n[Network]\nDHCP=ipv4")
+        + "[ ! -e /tmp/lease ] || cat /tmp/lease >>/etc/systemd/network/eth0.network\n"
+        "systemctl start systemd-networkd",
+        ways=(
+            OwnWay(name=PLAIN, script=_networkd()),
+            OwnWay(
+                name=TUNED,
+                before="printf '[DHCPv4]\\nClientIdentifier=mac\\n' >/tmp/lease\n",
+                script=_networkd(f"MACAddress={MAC}", "[DHCPv4]\nClientIdentifier=mac"),
+            ),
+        ),
+    ),
+    Holder(
+        name="NetworkManager",
+        setup="systemctl start NetworkManager",
+        ways=(
+            OwnWay(name=PLAIN, script=_networkmanager(), settle_s=40),
+            OwnWay(name=TUNED, script=_networkmanager(f"bridge.stp no bridge.mac-address {MAC}")),
+        ),
+    ),
+    Holder(
+        name="netplan",
+        setup=f"[ -e /etc/netplan/one.yaml ] || {{\n{_netplan('{dhcp4: true}')}}}\n"
+        "chmod 600 /etc/netplan/one.yaml\nsystemctl start systemd-networkd\nnetplan apply",
+        ways=(
+            OwnWay(
+                name=PLAIN, script=f"{_netplan('{}', '{interfaces: [eth0], dhcp4: true}')}netplan apply", settle_s=8
+            ),
+            OwnWay(
+                name=TUNED,
+                before=_netplan("{dhcp4: true, dhcp-identifier: mac}"),
+                script=_netplan(
+                    "{}",
+                    f'{{interfaces: [eth0], dhcp4: true, dhcp-identifier: mac, macaddress: "{MAC}", '
+                    "parameters: {stp: false, forward-delay: 0}}",
+                )
+                + "netplan apply",
+                settle_s=8,
+            ),
+        ),
+    ),
+)
