@@ -73,31 +73,31 @@ def status(host: Container) -> dict[str, object]:
     return dict(bridge)
 
 
-def assert_bridged(host: Container, address: str | None) -> None:
+def assert_bridged(host: Container, address: str | None, owner: str | None) -> None:
     """The bridge has the address, the NIC is its port and has none, and a guest's tap can join it."""
     host.wait_for(f"ip -4 -o addr show dev br0 | grep -q ' {address} '")
     assert ip(host, "eth0") is None
     assert host.run("ping", "-c1", "-W2", GATEWAY).returncode == 0
     told = status(host)
-    assert (told["uplink"], told["mac"], told["saved"]) == ("eth0", NIC_MAC, True)
+    assert (told["uplink"], told["mac"], told["saved"], told["owner"]) == ("eth0", NIC_MAC, True, owner)
     assert host.run("cat", "/sys/class/net/br0/bridge/stp_state").stdout == "0\n"
     host.run("tapbridge", "tap", "add", "guest0", "--bridge", "br0", "--quiet")
     assert "master br0" in host.run("ip", "link", "show", "dev", "guest0").stdout
     host.run("tapbridge", "tap", "del", "guest0", "--quiet")
 
 
-def assert_it_comes_and_goes(host: Container) -> str:
+def assert_it_comes_and_goes(host: Container, owner: str | None) -> str:
     """Up --save, a reboot, unsave, down, a reboot: the same address all the time, the same files at the end."""
     address, before, identity, mark = ip(host, "eth0"), files(host), lease(host), len(host.served())
     everything = network(host, "eth0")
     assert address
     host.run(*UP)
-    assert_bridged(host, address)
+    assert_bridged(host, address, owner)
     host.run("systemctl try-reload-or-restart systemd-networkd NetworkManager")
     again = host.run("tapbridge", "save", "--json")
     assert json.loads(again.stdout)["outcome"] == "nothing"
     host.reboot()
-    assert_bridged(host, address)
+    assert_bridged(host, address, owner)
     assert until(lambda: network(host, "br0") == everything), (network(host, "br0"), everything)
     assert lease(host) == identity
     host.run("tapbridge", "unsave", "--quiet")
@@ -124,7 +124,7 @@ def ifupdown(host: Container) -> Container:
 
 
 def test_ifupdown_s_files_have_the_bridge(ifupdown: Container) -> None:
-    assert_it_comes_and_goes(ifupdown)
+    assert_it_comes_and_goes(ifupdown, "dhclient")
 
 
 def test_ifdown_and_ifup_find_the_bridge(ifupdown: Container) -> None:
@@ -132,7 +132,7 @@ def test_ifdown_and_ifup_find_the_bridge(ifupdown: Container) -> None:
     ifupdown.run(*UP)
     assert set(ifupdown.run("ifquery", "--state").stdout.split()) == {"lo=lo", "br0=br0"}
     ifupdown.run("systemctl", "restart", "networking")
-    assert_bridged(ifupdown, address)
+    assert_bridged(ifupdown, address, "dhclient")
     assert ifupdown.run("pgrep", "-xc", "dhclient").stdout == "1\n"
     ifupdown.run("tapbridge unsave --quiet; tapbridge down --quiet")
     assert set(ifupdown.run("ifquery", "--state").stdout.split()) == {"lo=lo", "eth0=eth0"}
@@ -157,7 +157,7 @@ def test_a_power_cut_in_the_middle_is_taken_back_by_the_boot(ifupdown: Container
     if verb == "save":
         ifupdown.wait_for(f"ip -4 -o addr show dev eth0 | grep -q ' {address} '")
     else:
-        assert_bridged(ifupdown, address)
+        assert_bridged(ifupdown, address, "dhclient")
 
 
 def renames(host: Container, verb: str, when: str) -> list[str]:
@@ -181,7 +181,7 @@ def test_a_static_address_of_nobody_s_comes_by_a_unit(host: Container) -> None:
     verified = host.run("systemd-analyze", "verify", "/etc/systemd/system/tapbridge-br0.service")
     assert verified.stdout + verified.stderr == ""
     host.reboot()
-    assert_bridged(host, "192.0.2.7/24")
+    assert_bridged(host, "192.0.2.7/24", None)
     assert until(lambda: network(host, "br0") == everything), (network(host, "br0"), everything)
     host.run("tapbridge", "unsave", "--quiet")
     assert files(host) == before
@@ -194,7 +194,7 @@ def test_dhcpcd_takes_a_bridge_that_a_unit_makes(host: Container) -> None:
     host.path("/etc/systemd/system/dhcpcd.service").write_text(DHCPCD)
     host.run("systemctl enable --now dhcpcd")
     host.wait_for("ip -4 -o addr show dev eth0 | grep -q inet")
-    assert_it_comes_and_goes(host)
+    assert_it_comes_and_goes(host, None)  # it does not say which links it has chosen
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def networkd(host: Container) -> Container:
 
 
 def test_networkd_s_files_have_the_bridge(networkd: Container) -> None:
-    assert_it_comes_and_goes(networkd)
+    assert_it_comes_and_goes(networkd, "systemd-networkd")
 
 
 def test_a_bridge_of_netplan_s_nic_is_networkd_s(host: Container) -> None:
@@ -216,17 +216,17 @@ def test_a_bridge_of_netplan_s_nic_is_networkd_s(host: Container) -> None:
     host.run("systemctl", "enable", "systemd-networkd")
     host.reboot()
     host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
-    address = assert_it_comes_and_goes(host)
+    address = assert_it_comes_and_goes(host, "systemd-networkd")
     told = json.loads(host.run(*UP, "--json").stdout)["findings"]
     assert {"not-checked", "other-author"} == {finding["code"] for finding in told}
     host.run("netplan", "apply")
-    assert_bridged(host, address)
+    assert_bridged(host, address, "systemd-networkd")
 
 
 def test_networkmanager_s_profiles_are_the_bridge_s(host: Container) -> None:
     host.run("systemctl", "enable", "--now", "NetworkManager")
     host.wait_for("nmcli -t -f DEVICE,STATE device | grep -qx eth0:connected")
-    assert_it_comes_and_goes(host)
+    assert_it_comes_and_goes(host, "NetworkManager")
 
 
 def test_networkd_would_make_a_saved_bridge_again(networkd: Container) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tapbridge.cli.result import Result
@@ -29,7 +29,9 @@ def run(args: Namespace, world: World) -> Result:
         pending = _pending(world, host)
     guests = _guests(state)
     names: dict[str, str | None] = {nic.link: guest.name for guest in guests for nic in guest.nics}
-    bridges = [_bridge(state, link, names, world) for link in state.links if link.kind == "bridge"]
+    found = [link for link in state.links if link.kind == "bridge"]
+    owners = _owners(found)
+    bridges = [_bridge(state, link, names, owners.get(link.name), world) for link in found]
     text = "" if args.json else _text(state, guests, world)
     if pending is not None:
         waits = f"{pending['command']} waits to be confirmed, for {pending['confirm_in_s']} s more: tapbridge confirm"
@@ -55,6 +57,15 @@ def _guests(state: State) -> tuple[Guest, ...]:
     return identify(state)
 
 
+def _owners(bridges: Sequence[Link]) -> dict[str, str]:
+    """Who holds each bridge."""
+    if not bridges:
+        return {}
+    from tapbridge.linux.holding import find_holders
+
+    return find_holders([(link.name, link.index) for link in bridges])
+
+
 def _text(state: State, guests: tuple[Guest, ...], world: World) -> str:
     from tapbridge.draw.style import ansi, plain
     from tapbridge.draw.text import speaks_unicode
@@ -64,7 +75,9 @@ def _text(state: State, guests: tuple[Guest, ...], world: World) -> str:
     return host_tree(state, guests, unicode=unicode, style=ansi if world.colour() else plain)
 
 
-def _bridge(state: State, link: Link, names: Mapping[str, str | None], world: World) -> dict[str, Any]:
+def _bridge(
+    state: State, link: Link, names: Mapping[str, str | None], owner: str | None, world: World
+) -> dict[str, Any]:
     uplink = find_uplink(state, link.name)
     return {
         "name": link.name,
@@ -73,7 +86,7 @@ def _bridge(state: State, link: Link, names: Mapping[str, str | None], world: Wo
         "uplink": uplink.name if uplink else None,
         "addresses": [address_json(a) for a in state.addresses_of(link.name)],
         "ports": [_port(port, names.get(port.name)) for port in state.ports(link.name)],
-        "owner": None,
+        "owner": owner,
         "lease": None,
         "saved": _is_saved(world, link.name),
     }
