@@ -15,6 +15,18 @@ from kit.container import DHCPCD, GATEWAY, NIC_MAC, Container, container
 
 UP = ("tapbridge", "up", "--yes", "--quiet", "--confirm", "0", "--save")
 DOWN = ("tapbridge", "down", "--quiet")
+STATIC = f"""auto eth0 eth0:1
+iface eth0 inet static
+    address 192.0.2.7/24
+    gateway {GATEWAY}
+    up ip route add 203.0.113.0/24 via 192.0.2.9 dev $IFACE
+iface eth0:1 inet static
+    address 192.0.2.8/24
+iface eth0 inet6 static
+    address 2001:db8::7
+    netmask 64
+    dad-attempts 0
+"""
 NETPLAN = "network: {version: 2, renderer: networkd, ethernets: {eth0: {dhcp4: true}}}\n"
 FOLDERS = "netplan network systemd NetworkManager dhcpcd.conf"
 FILES = f"cd /etc && find {FOLDERS} -type f -exec stat -c '%n %a %u %g' {{}} + -exec cksum {{}} +"
@@ -125,6 +137,26 @@ def ifupdown(host: Container) -> Container:
 
 def test_ifupdown_s_files_have_the_bridge(ifupdown: Container) -> None:
     assert_it_comes_and_goes(ifupdown, "dhclient")
+
+
+def assert_static_comes_and_goes(host: Container) -> None:
+    """The same with addresses that are in the files: the bridge has them and the routes, before and after a boot."""
+    before, everything = files(host), network(host, "eth0")
+    assert [line for line in everything if "2001:db8::7/64" in line or "192.0.2.8/24" in line or "203.0.113" in line]
+    host.run(*UP)
+    host.reboot()
+    assert until(lambda: network(host, "br0") == everything), (network(host, "br0"), everything)
+    assert host.run("ping", "-c1", "-W2", GATEWAY).returncode == 0
+    host.run("tapbridge", "unsave", "--quiet")
+    host.run(*DOWN)
+    assert files(host) == before
+    assert until(lambda: network(host, "eth0") == everything), (network(host, "eth0"), everything)
+
+
+def test_static_stanzas_of_ifupdown_s_are_the_bridge_s(host: Container) -> None:
+    host.path("/etc/network/interfaces.d/lan").write_text(STATIC)
+    host.run("systemctl enable networking; systemctl start networking")
+    assert_static_comes_and_goes(host)
 
 
 def test_ifdown_and_ifup_find_the_bridge(ifupdown: Container) -> None:

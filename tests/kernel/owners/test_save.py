@@ -96,6 +96,42 @@ def test_a_saved_bridge_that_is_taken_down_returns_at_boot(root: Path) -> None:
     assert interfaces(root).read_bytes().startswith(INTERFACES.encode())
 
 
+def test_up_saves_what_it_has_made(root: Path) -> None:
+    printed(root, "down")
+    before = tree(root)
+    planned = printed(root, "up", "--save", "--dry-run")
+    assert tree(root) == before
+    done = printed(root, "up", "--save")
+    assert (planned["outcome"], done["outcome"]) == ("planned", "done")
+    assert planned["diff"] == done["diff"] != ""
+    assert done["steps"][-1]["text"].endswith("saved/br0")
+    assert all(step["done"] for step in done["steps"])
+    assert printed(root, "up", "--save")["outcome"] == "nothing"
+    printed(root, "unsave")
+    again = printed(root, "up", "--save")
+    assert (again["outcome"], again["diff"]) == ("done", done["diff"])
+
+
+def test_up_touches_nothing_that_it_could_not_save(root: Path) -> None:
+    printed(root, "down")
+    interfaces(root).write_text("iface eth0 inet ppp\n")
+    assert codes(printed(root, "up", "--save", code=3)) == ["unsavable"]
+    assert printed(root, "status")["bridges"] == []
+    printed(root, "up", "--save", "--script", code=2)
+
+
+def test_a_bridge_that_is_there_but_could_not_be_saved_is_neither_before_nor_after(root: Path) -> None:
+    printed(root, "down")
+    (root / "var/lib/tapbridge").mkdir(parents=True)
+    (root / "var/lib/tapbridge/saved").write_text("in the way")
+    before = tree(root)
+    told = printed(root, "up", "--save", code=4)
+    assert told["outcome"] == "stuck"
+    assert {"host-error", "not-saved"} <= set(codes(told))
+    assert tree(root) == before
+    assert [bridge["name"] for bridge in printed(root, "status")["bridges"]] == ["br0"]
+
+
 def test_what_somebody_has_changed_since_is_not_thrown_away(root: Path) -> None:
     before = tree(root)
     printed(root, "save")
