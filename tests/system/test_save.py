@@ -12,6 +12,7 @@ import pytest
 from kit.changes import until
 from kit.command import run
 from kit.container import DHCPCD, GATEWAY, NIC_MAC, Container, container
+from kit.tally import WHOLE
 
 UP = ("tapbridge", "up", "--yes", "--quiet", "--confirm", "0", "--save")
 DOWN = ("tapbridge", "down", "--quiet")
@@ -43,10 +44,10 @@ iface eth0 inet dhcp
 """
 
 
-@pytest.fixture
-def host() -> Iterator[Container]:
-    """A Debian 12 on a LAN."""
-    with container() as booted:
+@pytest.fixture(params=("bookworm", "trixie") if WHOLE else ("bookworm",))
+def host(request: pytest.FixtureRequest) -> Iterator[Container]:
+    """A Debian on a LAN."""
+    with container(request.param) as booted:
         yield booted
 
 
