@@ -9,8 +9,8 @@ from tapbridge.model.errors import HostError
 _LIMIT_S: Final = 5.0
 
 
-def ask(*words: str, text: str = "") -> str:
-    """What a program that is given this text to read says on its standard output, in English; 5 s at most.
+def ask(*words: str, text: str = "", limit_s: float = _LIMIT_S) -> str:
+    """What a program that is given this text to read says on its standard output, in English.
 
     Raises HostError.
     """
@@ -25,12 +25,12 @@ def ask(*words: str, text: str = "") -> str:
             capture_output=True,
             text=True,
             errors="surrogateescape",
-            timeout=_LIMIT_S,
+            timeout=limit_s,
             check=False,
             env=environment,
         )
     except subprocess.TimeoutExpired:
-        raise HostError(f"{words[0]} does not answer within {_LIMIT_S:g} s") from None
+        raise HostError(f"{words[0]} does not answer within {limit_s:.3g} s") from None
     except OSError as error:
         raise HostError(f"{words[0]} cannot be started: {error.strerror}", errno=error.errno or 0) from None
     if done.returncode != 0:

@@ -17,19 +17,25 @@ _HELD: Final = "connected"  # `connected (externally)`: it looks on, and renews 
 
 def start_unit(step: StartUnit) -> None:
     """Start the unit of a manager, and wait until it holds each of the links by its profile. Raises HostError."""
-    deadline = time.monotonic() + step.limit_s
     systemd.start(step.unit, step.limit_s)
-    while missing := [told for client in step.clients if client.profile and (told := _missing(client))]:
+    deadline = time.monotonic() + step.limit_s
+    held = [client for client in step.clients if client.profile]
+    while held:
+        # one that is busy with its start answers late, and has the whole time for it
+        told = ask("nmcli", "-t", "-f", "DEVICE,STATE,CON-UUID", "device", limit_s=deadline - time.monotonic())
+        missing = [sentence for client in held if (sentence := _missing(client, told))]
+        if not missing:
+            return
+        time.sleep(_PAUSE_S)
         if time.monotonic() > deadline:
             raise HostError(
                 f"{missing[0]} {step.limit_s:g} s after its start", hint=f"see: journalctl -b -u {step.unit}"
             )
-        time.sleep(_PAUSE_S)
 
 
-def _missing(client: Client) -> str:
-    """What is not so yet, for a reader; "" where NetworkManager holds the link."""
-    for line in ask("nmcli", "-t", "-f", "DEVICE,STATE,CON-UUID", "device").splitlines():
+def _missing(client: Client, told: str) -> str:
+    """What is not so yet, for a reader; "" where NetworkManager tells that it holds the link."""
+    for line in told.splitlines():
         link, _, rest = line.partition(":")
         if link == client.link:
             state, _, profile = rest.partition(":")

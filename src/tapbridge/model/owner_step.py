@@ -73,7 +73,7 @@ class StartUnit:
 
     unit: str
     clients: tuple[Client, ...]
-    limit_s: float = 10.0
+    limit_s: float = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
