@@ -2,9 +2,9 @@
 
 Theory of operation. `script/vm` makes the disk, once; each machine has a copy of it, in the temporary folder of its
 tests. QEMU emulates (no KVM) and runs in the network namespace of the LAN, where each card's tap is a port of the
-switch; the taps end with QEMU, and QEMU is ended by the kernel with this process (PR_SET_PDEATHSIG). An agent inside
-takes commands at a serial port of its own, so the machine needs no network to be asked; systemd starts it last. A
-reboot is a power-off and a new QEMU on the same disk.
+switch. The taps end with that namespace, and QEMU is ended by the kernel with this process (PR_SET_PDEATHSIG). An
+agent inside takes commands at a serial port of its own, so the machine needs no network to be asked; systemd starts it
+last. A reboot is a power-off and a new QEMU on the same disk.
 
 What passes the LAN's switch passes with whatever VLAN tag it has: a second card of the machine, in a namespace of its
 own, is the neighbour who understands it.
@@ -69,8 +69,6 @@ class Vm:
             stack.callback(self._qemu.kill)
             self._agent = stack.enter_context(socket.socket(socket.AF_UNIX))
             self._connect()
-            for number in range(len(NICS)):
-                run("ip", "link", "set", f"card{number}", "master", "lan0", "up")
             self.run("systemctl", "is-system-running", "--wait", check=False, timeout_s=BOOT_LIMIT_S)
             self._boot = stack.pop_all()
 
@@ -176,6 +174,10 @@ def vm(place: Path, *, server: Sequence[str] = ()) -> Iterator[Vm]:
     _pack_program(place)
     try:
         with served_lan(place, server) as lan:
+            with lan.entered():
+                for number in range(len(NICS)):
+                    run("ip", "tuntap", "add", f"card{number}", "mode", "tap")
+                    run("ip", "link", "set", f"card{number}", "master", "lan0", "up")
             one = Vm(lan, place, made)
             try:
                 one.boot()

@@ -49,12 +49,21 @@ NETWORKD = {
     "bond0.network": "[Match]\nName=bond0\n[Network]\nDHCP=ipv4\nVLAN=bond0.7\n",
     "lan.network": "[Match]\nName=bond0.7\n[Network]\nAddress=198.51.100.7/24\n",
 }
+NETWORKMANAGER = f"""
+printf '[main]\\nno-auto-default=*\\n' >/etc/NetworkManager/conf.d/none.conf
+systemctl start NetworkManager
+nmcli connection add type ethernet con-name lan ifname {FIRST} ipv4.method auto ipv6.method disabled
+nmcli connection add type vlan con-name office ifname {FIRST}.7 dev {FIRST} id 7 \\
+    ipv4.method manual ipv4.addresses 198.51.100.7/24 ipv6.method disabled
+nmcli --wait 60 connection up lan
+nmcli --wait 60 connection up office
+"""
 CLEAN = f"""
-systemctl stop talk echo systemd-networkd.socket systemd-networkd 2>/dev/null; pkill -x dhclient
+systemctl stop talk echo systemd-networkd.socket systemd-networkd NetworkManager 2>/dev/null; pkill -x dhclient
 for link in br7 br0 bond0.7 bond0 {FIRST}.7; do ip link del $link 2>/dev/null; done
 for link in {FIRST} {SECOND}; do ip addr flush dev $link; ip link set $link nomaster down; done
 ip netns del neighbour 2>/dev/null; udevadm settle
-rm -f /etc/systemd/network/* /var/lib/dhcp/dhclient.bond0.leases
+rm -f /etc/systemd/network/* /etc/NetworkManager/system-connections/* /var/lib/dhcp/dhclient.bond0.leases
 """
 TALK = """
 import socket, sys, time
@@ -231,3 +240,28 @@ def test_a_bond_of_networkds_with_a_vlan_on_it_is_handed_over_and_back(host: Vm)
     assert host.addresses("bond0") == [address]
     assert network(host) == before
     assert "DHCPRELEASE" not in host.served()
+
+
+def test_a_vlan_of_networkmanagers_goes_on_beside_the_bridge(host: Vm) -> None:
+    host.run(NEIGHBOUR)
+    host.run(NETWORKMANAGER)
+    (address,) = host.addresses(FIRST)
+    active = "nmcli -t -f DEVICE,STATE,CONNECTION device | grep '^{}:connected:{}$'"
+    before = network(host)
+    with connected(host, address) as stream, talking(host, "198.51.100.7"):
+        host.run(*UP)
+        assert host.addresses("br0") == [address]
+        host.wait_for(active.format(f"{FIRST}.7", "office"))
+        assert echoes(stream)
+        host.run("tapbridge", "down", "--quiet")
+        host.wait_for(active.format(FIRST, "lan"))
+        host.wait_for(active.format(f"{FIRST}.7", "office"))
+        assert echoes(stream)
+    assert network(host) == before
+
+    # by the UUID of the other profile NetworkManager would not find the parent again
+    host.run("nmcli connection modify office vlan.parent $(nmcli -g connection.uuid connection show lan)")
+    refused = host.run(*UP, check=False)
+    assert refused.returncode == 3
+    assert f"vlan.parent {FIRST}" in refused.stderr
+    assert network(host) == before

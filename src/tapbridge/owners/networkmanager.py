@@ -120,12 +120,26 @@ def _require_profile(owner: Owner, move: Move) -> Keyfile:
         raise refusal(owner, "it shares the host's connection on this link (method=shared)", hint)
     if move.source == move.target:
         raise refusal(owner, "the hand-over with --take-name is not built yet", "leave --take-name out")
+    for vlan in _children_by_profile(client, move):
+        hint = f"let it name the link: nmcli connection modify {vlan.profile} vlan.parent {move.source}"
+        raise refusal(owner, f"the profile of {vlan.link} names this one as its parent, and would lose it", hint)
     for other in clients_of(move.state, move.target, _NAME):
         there = read_keyfile(move.read(other.files[0].path) or "") if other.files else {}
         if other.profile not in ("", _uuid(client.profile, f"bridge {move.target}")) and not _looks_on(there):
             hint = f"take another name for the bridge, or: nmcli connection down {other.profile}"
             raise refusal(owner, f"it holds {move.target} as well, by a profile of its own", hint)
     return profile
+
+
+def _children_by_profile(client: Client, move: Move) -> tuple[Client, ...]:
+    """The VLANs on the link whose profiles name its profile as their parent, which will not be active any more."""
+    links = [link.name for link in move.state.links if link.kind == "vlan" and link.parent == move.source]
+    held = [one for link in links for one in clients_of(move.state, link, _NAME) if one.files]
+    return tuple(
+        one
+        for one in held
+        if read_keyfile(move.read(one.files[0].path) or "").get("vlan", {}).get("parent") == client.profile
+    )
 
 
 def _looks_on(profile: Keyfile) -> bool:

@@ -234,6 +234,19 @@ def test_a_bridge_that_it_holds_by_another_profile_is_refused() -> None:
     assert handed_over(host, looking_on).after == handed_over().after
 
 
+def test_a_vlan_that_would_lose_its_parent_is_refused_with_what_helps() -> None:
+    """Another profile holds the NIC on the bridge, so whatever looks for the NIC's own finds nothing."""
+    name, path = IfName("eth0.7"), "/etc/NetworkManager/system-connections/vlan.nmconnection"
+    vlan = replace(CLIENT, link=name, profile="7", files=(LeaseFile(path=path, sha256=""),))
+    links = (*HOST.links, Link(name=name, index=4, kind="vlan", parent=NIC))
+    host = replace(HOST, links=links, clients=(CLIENT, vlan))
+    with pytest.raises(Refused, match=r"the profile of eth0\.7 names this one as its parent") as refused:
+        handed_over(host, {**FILES, path: f"[vlan]\nid=7\nparent={UUID}\n"})
+    assert refused.value.hint is not None
+    assert "nmcli connection modify 7 vlan.parent eth0" in refused.value.hint
+    assert handed_over(host, {**FILES, path: "[vlan]\nid=7\nparent=eth0\n"}) == handed_over()
+
+
 def test_a_dhclient_of_its_own_is_refused() -> None:
     helper = Client(
         link=NIC, program="dhclient", pid=8, argv=("dhclient", "-sf", "/usr/libexec/nm-dhcp-helper", "eth0")
