@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import shutil
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,14 @@ def macvtap(processes: Processes) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+@pytest.fixture
+def called(tmp_path: Path) -> Callable[[str], str]:
+    """Makes a Python that is called as a hypervisor is; it needs PYTHONHOME."""
+
+    def make(name: str) -> str:
+        shutil.copy(Path(sys.executable).resolve(), tmp_path / name)
+        return str(tmp_path / name)
+
+    return make

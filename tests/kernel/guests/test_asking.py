@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import sys
 import time
@@ -19,6 +18,7 @@ from kit.holders import Processes, attach, by_link, look
 from tapbridge.guests.ask import Question, ask
 from tapbridge.model.guest import Guest, GuestNic
 
+Namer = Callable[[str], str]
 SECOND = OTHER.hex(":")
 
 # Holds the tap ta as a QEMU would, and lets one client after the other have what its first argument says.
@@ -119,18 +119,10 @@ def test_a_monitor_in_use_is_left_alone(processes: Processes, tmp_path: Path) ->
         assert b"return" in manager.recv(4096)
 
 
-@pytest.fixture
-def interpreter(tmp_path: Path) -> str:
-    """A Python that is called as QEMU is."""
-    path = tmp_path / "qemu-system-x86_64"
-    shutil.copy(Path(sys.executable).resolve(), path)
-    return str(path)
-
-
-def stand_in(processes: Processes, interpreter: str, kind: str, socket_path: Path, *words: str) -> None:
+def stand_in(processes: Processes, called: Namer, kind: str, socket_path: Path, *words: str) -> None:
     """A process that looks like a QEMU whose guest has an agent."""
     processes.start(
-        *(interpreter, "-c", STAND_IN, kind, str(socket_path), *words, "-name", "web"),
+        *(called("qemu-system-x86_64"), "-c", STAND_IN, kind, str(socket_path), *words, "-name", "web"),
         *("-nic", f"tap,ifname=ta,mac={MAC}"),
         *("-chardev", f"socket,id=a,path={socket_path},server=on,wait=off"),
         *("-device", "virtserialport,chardev=a,name=org.qemu.guest_agent.0"),
@@ -140,9 +132,9 @@ def stand_in(processes: Processes, interpreter: str, kind: str, socket_path: Pat
     attach("ta")
 
 
-def test_an_agent_tells_its_guest_s_addresses_and_name(processes: Processes, tmp_path: Path, interpreter: str) -> None:
+def test_an_agent_tells_its_guest_s_addresses_and_name(processes: Processes, tmp_path: Path, called: Namer) -> None:
     told = f"{json.dumps({'return': CARDS})}\n{json.dumps({'return': {'host-name': 'db'}})}"
-    stand_in(processes, interpreter, "answer", tmp_path / "agent", told)
+    stand_in(processes, called, "answer", tmp_path / "agent", told)
     guest, nic = look_until(lambda nic: nic.addresses)["ta"]
     assert (guest.name, guest.hypervisor) == ("web", "qemu")
     (address,) = nic.addresses
@@ -150,8 +142,8 @@ def test_an_agent_tells_its_guest_s_addresses_and_name(processes: Processes, tmp
 
 
 @pytest.mark.parametrize("kind", ["silent", "flood"])
-def test_nobody_waits_for_an_agent(processes: Processes, tmp_path: Path, interpreter: str, kind: str) -> None:
-    stand_in(processes, interpreter, kind, tmp_path / "agent")
+def test_nobody_waits_for_an_agent(processes: Processes, tmp_path: Path, called: Namer, kind: str) -> None:
+    stand_in(processes, called, kind, tmp_path / "agent")
     run("ip", "neigh", "add", "192.0.2.32", "lladdr", MAC, "dev", "br0", "nud", "stale")
     began = time.monotonic()
     found = look()

@@ -8,7 +8,11 @@ import os
 import socket
 import struct
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from kit.command import run
 from kit.holders import Processes, attach, by_link, look, make_bridge, read, said, write
@@ -82,6 +86,32 @@ def test_a_guest_of_multipass_is_called_as_there(processes: Processes, tmp_path:
         *("-drive", f"file={disk},if=none,format=raw,id=hda"),
     )
     assert [(guest.name, guest.hypervisor) for guest in look().guests] == [("primary", "qemu")]
+
+
+HOLDS = """
+import fcntl, os, struct, sys
+tap = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", b"ta", 0x1002))
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "mac"),
+    [
+        ("firecracker", ("--id=web", "--api-sock", "/run/firecracker.socket"), None),
+        ("cloud-hypervisor", ("--api-socket", "/run/vms/web/api.sock", "--net", f"tap=ta,mac={MAC}"), MAC),
+        ("crosvm", ("run", "--name", "web", "--net", f"tap-name=ta,mac={MAC}"), MAC),
+    ],
+)
+def test_other_hypervisors_are_known_by_their_names(
+    processes: Processes, called: Callable[[str], str], program: str, words: tuple[str, ...], mac: str | None
+) -> None:
+    stand_in = (called(program), "-c", HOLDS, *words)
+    process = processes.start(*stand_in, until="ready", env={"PYTHONHOME": sys.base_prefix})
+    ((guest, nic),) = by_link(look()).values()
+    assert (guest.name, guest.hypervisor, guest.pid, nic.mac) == ("web", program, process.pid, mac)
 
 
 def test_two_guests_of_one_launcher_that_keeps_their_taps_are_two_guests(processes: Processes) -> None:
