@@ -73,9 +73,9 @@ def _attach(world: World, host: Host, state: State, guest: Guest, request: NicRe
     from tapbridge.core.attach import has_ipv6
     from tapbridge.linux.liveness import answers
     from tapbridge.qemu.argv import ids
-    from tapbridge.qemu.cards import choose_port, plug, read_types, require_bus
+    from tapbridge.qemu.cards import choose_port, device_arguments, plug, read_types, require_bus
     from tapbridge.qemu.machine import machine_of
-    from tapbridge.qemu.nics import attach_steps
+    from tapbridge.qemu.nics import UserMode, attach_steps
 
     plan = plan_another(
         world,
@@ -91,13 +91,14 @@ def _attach(world: World, host: Host, state: State, guest: Guest, request: NicRe
     require_bus(machine_of(guest.line, native=os.uname().machine), nic.model.name)
     check_free(plan, state, answers if world.may_change_network() else lambda _: False)
     types = read_types(guest.monitor, nic.model.name)
+    port = choose_port(nic.model, guest.fittings, guest.name)
+    device_arguments(nic.nic(UserMode()), types, port)  # or refused, before anything is made
     taps: list[OpenTap] = []
     try:
         with unhurried() as look:
             backend = _make(world, host, state, guest, plan, taps)
             name = taps[0].name if taps else nic.id
-            made = replace(nic, id=name).nic(backend)
-            plug(guest.monitor, made, types, choose_port(made, guest.fittings, guest.name), look)
+            plug(guest.monitor, replace(nic, id=name).nic(backend), types, port, look)
     except BaseException:
         _close(taps)
         _delete_what_stays(host, world, taps)
@@ -152,6 +153,6 @@ def _delete_what_stays(host: Host, world: World, taps: list[OpenTap]) -> None:
     if not world.may_change_network():
         raise HostError(
             f"QEMU does not answer and keeps the tap {left[0]}",
-            hint="it goes when the guest ends; or root takes it: tapbridge tap del " + left[0],
+            hint=f"it goes when the guest ends; or root takes it away: tapbridge tap del {left[0]} --force",
         )
     host.perform(tuple(DeleteLink(link=name) for name in left))

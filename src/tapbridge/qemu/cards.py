@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from tapbridge.model.errors import HostError, Refused, UsageError
 from tapbridge.model.values import Mac, parse_mac
-from tapbridge.qemu.machine import Machine
+from tapbridge.qemu.machine import Machine, Model
 from tapbridge.qemu.nics import Nic, TapDescriptors, card_pairs
 from tapbridge.qemu.qmp import Monitor, MonitorLost
 
@@ -105,12 +105,12 @@ def _find_mac(text: object) -> Mac | None:
         return None
 
 
-def choose_port(nic: Nic, fittings: Fittings, guest: str) -> str | None:
+def choose_port(model: Model, fittings: Fittings, guest: str) -> str | None:
     """The PCIe port for a new card; None where it needs none, or the user chose one, or the guest has none.
 
     Raises Refused.
     """
-    if nic.model.name.startswith("usb-") or "bus" in dict(nic.model.properties) or not fittings.ports:
+    if model.name.startswith("usb-") or "bus" in dict(model.properties) or not fittings.ports:
         return None
     free = [port for port, is_free in fittings.ports if is_free]
     if not free:

@@ -84,13 +84,13 @@ def test_the_open_files_go_by_the_tap_s_name() -> None:
 )
 def test_a_card_goes_to_the_first_free_port(ports: tuple[tuple[str, bool], ...], model: str, port: str | None) -> None:
     fittings = Fittings(cards=(), ids=frozenset(), ports=ports)
-    assert choose_port(nic(model), fittings, "web") == port
+    assert choose_port(parse_model(model), fittings, "web") == port
 
 
 def test_without_a_free_port_nothing_is_tried() -> None:
     fittings = Fittings(cards=(), ids=frozenset(), ports=(("rp1", False),))
     with pytest.raises(Refused, match=r"'web' has no free PCIe port \(taken: rp1\)"):
-        choose_port(nic(), fittings, "web")
+        choose_port(Model("virtio-net-pci"), fittings, "web")
 
 
 @pytest.mark.parametrize(
