@@ -76,6 +76,7 @@ def _attach(world: World, host: Host, state: State, guest: Guest, request: NicRe
     from tapbridge.qemu.cards import choose_port, device_arguments, plug, read_types, require_bus
     from tapbridge.qemu.machine import machine_of
     from tapbridge.qemu.nics import UserMode, attach_steps
+    from tapbridge.qemu.qmp import MonitorLost
 
     plan = plan_another(
         world,
@@ -90,6 +91,7 @@ def _attach(world: World, host: Host, state: State, guest: Guest, request: NicRe
     nic = plan.nics[0]
     require_bus(machine_of(guest.line, native=os.uname().machine), nic.model.name)
     check_free(plan, state, answers if world.may_change_network() else lambda _: False)
+    name = nic.id
     types = read_types(guest.monitor, nic.model.name)
     port = choose_port(nic.model, guest.fittings, guest.name)
     device_arguments(nic.nic(UserMode()), types, port)  # or refused, before anything is made
@@ -97,10 +99,12 @@ def _attach(world: World, host: Host, state: State, guest: Guest, request: NicRe
     try:
         with unhurried() as look:
             backend = _make(world, host, state, guest, plan, taps)
-            name = taps[0].name if taps else nic.id
+            name = _free_name(taps[0].name, guest) if taps else name
             plug(guest.monitor, replace(nic, id=name).nic(backend), types, port, look)
-    except BaseException:
+    except BaseException as error:
         _close(taps)
+        if isinstance(error, MonitorLost):
+            guest.take_back(name)
         _delete_what_stays(host, world, taps)
         raise
     _close(taps)
@@ -133,6 +137,14 @@ def _make(world: World, host: Host, state: State, guest: Guest, plan: GuestPlan,
     vhost = vhost_files(nic)
     borrow_taps(plan, world, taps, guest.running.process.pid)
     return open_files(taps[0], vhost)
+
+
+def _free_name(tap: str, guest: Guest) -> str:
+    """The tap's name, if no card has it that lost its own tap of that name."""
+    name = tap
+    while name in guest.fittings.ids or f"{name}-nic" in guest.fittings.ids:
+        name += "x"
+    return name
 
 
 def _close(taps: list[OpenTap]) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tapbridge.core.macs import tap_mac
 from tapbridge.guests.procfs import PROC, Process, find_namespace
 from tapbridge.guests.running import Running, find_running
-from tapbridge.model.errors import Refused
+from tapbridge.model.errors import Refused, TapbridgeError
 from tapbridge.model.state import Link, State
 from tapbridge.model.verdict import Finding, Severity
 from tapbridge.qemu.argv import CommandLine, ids, parse_command
@@ -34,10 +34,12 @@ _SAID = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guest:
-    """A running guest in conversation. `taps` are by the id of their netdev; `loose` are netdevs without a card."""
+    """A running guest in conversation at `path`. `taps` are by the id of their netdev; `loose` are netdevs whose card
+    is gone."""
 
     running: Running
     line: CommandLine
+    path: str
     monitor: Monitor
     fittings: Fittings
     taps: Mapping[str, Link]
@@ -52,6 +54,12 @@ class Guest:
     def tap(self, card: Card) -> Link | None:
         """The tap of a card."""
         return self.taps.get(card.netdev or "")
+
+    def take_back(self, tap: str) -> None:
+        """Take back what was done for a tap when the conversation broke off, in another one, if there can be one."""
+        self.monitor.close()
+        with suppress(TapbridgeError), closing(open_monitor(self.path, self.running.process.pid, self.name)) as again:
+            take_back(again, tap)
 
     def steps(self, steps: Sequence[Step] = ()) -> list[dict[str, Any]]:
         """What was done on the host and what QEMU has carried out, for the document."""
@@ -73,7 +81,8 @@ def conversation(guest: str, state: State) -> Iterator[Guest]:
     running = find_running(guest, state)
     process = running.process
     line = parse_command((process.program, *process.argv[1:]))
-    monitor = open_monitor(_find_socket(running, line), process.pid, running.name)
+    path = _find_socket(running, line)
+    monitor = open_monitor(path, process.pid, running.name)
     try:
         fittings = read_fittings(monitor)
         taps = _find_taps(fittings, running)
@@ -82,6 +91,7 @@ def conversation(guest: str, state: State) -> Iterator[Guest]:
         yield Guest(
             running=running,
             line=line,
+            path=path,
             monitor=monitor,
             fittings=fittings,
             taps=taps,

@@ -193,13 +193,15 @@ def _vhost_file(tap: str, number: int) -> str:
 def plug(monitor: Monitor, nic: Nic, types: Mapping[str, str], port: str | None, look: Callable[[], None]) -> None:
     """Give a running QEMU a NIC; `look` is called before each command, and may raise.
 
-    Raises HostError, UsageError; then QEMU is as it was, unless it does not answer any more.
+    Raises HostError, UsageError; then QEMU is as it was, unless it does not answer any more (MonitorLost).
     """
     device = device_arguments(nic, types, port)
     files: list[tuple[str, int]] = []
     if isinstance(nic.backend, TapDescriptors):
         taps, vhosts = file_names(nic)
         files = [*zip(taps, nic.backend.taps, strict=True), *zip(vhosts, nic.backend.vhost_files, strict=True)]
+    take_back(monitor, nic.id, len(files))  # no card has this name, so what has it was left by somebody who was cut off
+    monitor.said.clear()
     try:
         for name, descriptor in files:
             look()
@@ -219,8 +221,8 @@ def plug(monitor: Monitor, nic: Nic, types: Mapping[str, str], port: str | None,
 
 
 def take_back(monitor: Monitor, tap: str, files: int = QUEUES) -> None:
-    """Take back what `plug` has done for the tap of that name, but for the card. Raises MonitorLost."""
-    undone = [("netdev_del", {"id": tap})]
+    """Take back whatever `plug` has done for the tap of that name. Raises MonitorLost."""
+    undone = [("device_del", {"id": f"{tap}-nic"}), ("netdev_del", {"id": tap})]
     undone += [("closefd", {"fdname": name}) for at in range(files) for name in (_file(tap, at), _vhost_file(tap, at))]
     for command, arguments in undone:
         try:

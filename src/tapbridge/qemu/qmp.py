@@ -50,6 +50,8 @@ class Monitor:
 
     def close(self) -> None:
         """End the conversation; the guest runs on."""
+        if self._loop.is_closed():
+            return
         with suppress(MonitorLost):
             self._wait(self._client.disconnect(), "the end", _LIMIT_S)
         self._loop.close()

@@ -22,7 +22,7 @@ import pytest
 from kit.brokers import as_user
 from kit.command import run
 from kit.holders import QEMU, Processes, make_bridge, tapbridge
-from kit.injection import Call, calls_of, kill
+from kit.injection import Call, calls_of, fail, kill
 from kit.netns import in_netns
 
 # Speaks QMP in QEMU's place, takes the open file, and says no more.
@@ -276,6 +276,26 @@ def test_the_tap_is_taken_from_a_guest_that_falls_silent(place: Place) -> None:
     assert taps() == {}
 
 
+def test_a_nic_whose_tap_was_deleted_bars_no_other_of_its_name(place: Place) -> None:
+    place.guest(*USB)
+    first = place.attached("--model", "usb-net")["nic"]
+    run("ip", "link", "del", "tbtap0")
+    second = place.attached()["nic"]
+    assert (first["tap"], second["tap"], second["id"]) == ("tbtap0", "tbtap0", "tbtap0x-nic")
+    assert json.loads(tapbridge("detach", "web", first["id"], "--json").stdout)["outcome"] == "done"
+    assert list(taps()) == ["tbtap0"]
+
+
+def test_what_was_left_under_the_tap_s_name_is_taken_away_first(place: Place) -> None:
+    place.guest()
+    orders = place.processes.started[-1].stdin
+    assert orders is not None
+    orders.write('{"execute": "qmp_capabilities"}')
+    orders.write('{"execute": "netdev_add", "arguments": {"type": "user", "id": "tbtap0"}}')
+    orders.flush()
+    assert place.attached()["nic"]["id"] == "tbtap0-nic"
+
+
 def points(place: Place, words: list[str]) -> list[Call]:
     """The calls by which an attach changes something: from the making of its tap on."""
     calls = calls_of(words, dict(os.environ), place.folder)
@@ -297,3 +317,20 @@ def test_an_attach_that_is_killed_anywhere_is_taken_back_by_the_next(place: Plac
         recovered += [finding["code"] for finding in done["findings"]].count("recovered")
         assert (taps(), tun_files(pid)) == ({}, 0), str(call)
     assert recovered
+
+
+def test_an_attach_whose_calls_fail_leaves_nothing(place: Place) -> None:
+    pid = place.guest(*USB)
+    words = [sys.executable, "-m", "tapbridge", "attach", "web", "--net", "br0", "--model", "usb-net"]
+    found = points(place, words)
+    tapbridge("detach", "web")
+    codes = set()
+    for call in found:
+        ended = fail(call, "error=EIO", words, dict(os.environ), place.folder, alone=True)
+        codes.add(ended.code)
+        assert ended.reached, str(call)
+        assert ended.code in (0, 1, 5), f"{call}: {ended.output}"
+        if ended.code == 0:  # a call that nothing depends on
+            tapbridge("detach", "web")
+        assert (taps(), tun_files(pid)) == ({}, 0), f"{call}: {ended.output}"
+    assert 1 in codes
