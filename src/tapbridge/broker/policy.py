@@ -152,7 +152,7 @@ def _check_address(rule: Rule, asked: Attach) -> None:
     if rule.macs and not any(f"{asked.mac}:".startswith(f"{prefix}:") for prefix in rule.macs):
         raise Forbidden(
             f"the address {asked.mac} is not allowed on {asked.network!r}: one begins with {' or '.join(rule.macs)}",
-            hint="leave --mac out: the guest then gets an address of its own; or choose one that begins so",
+            hint="choose one that does: --mac-prefix makes one that stays the same, --mac takes a whole one",
             code="mac-not-allowed",
             subject=asked.mac,
         )

@@ -10,7 +10,21 @@ import sys
 
 import pytest
 
-from kit.brokers import ALICE, BOB, BRIDGE_MAC, EVE, FREE, HELPER_OF_QEMU, Site, as_user, links, open_tun, taps, until
+from kit.brokers import (
+    ALICE,
+    BOB,
+    BRIDGE_MAC,
+    EVE,
+    FREE,
+    HELPER_OF_QEMU,
+    Site,
+    as_user,
+    links,
+    open_tun,
+    site,
+    taps,
+    until,
+)
 from kit.command import run
 from kit.holders import by_link, look
 
@@ -216,3 +230,11 @@ def test_the_helper_refuses_in_one_sentence_too(broker: Site) -> None:
     assert borrow_by_helper(broker, 0, "--br=br1")[0] == 5
     broker.stop()
     assert borrow_by_helper(broker, 0, "--br=br0")[0] == 5
+
+
+def test_a_user_whose_addresses_begin_otherwise_says_how() -> None:
+    with site(f"allow user {ALICE} bridge br0 taps 2 mac 02:aa:bb\n") as broker:
+        assert broker.run(ALICE, "--name", "web").returncode == 5
+        broker.guest(ALICE, "--name", "web", "--mac-prefix", "02:aa:bb")
+        (tap,) = taps()
+        assert (tap.mac or "").startswith("fe:aa:bb:")
