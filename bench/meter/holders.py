@@ -37,7 +37,7 @@ def _file(path: str, text: str) -> str:
     return f"cat >{path} <<'END'\n{text.strip()}\nEND\n"
 
 
-def _interfaces(options: str) -> str:
+def _stanzas(options: str) -> str:
     text = f"auto lo\niface lo inet loopback\nauto br0\niface br0 inet dhcp\n    bridge_ports eth0\n{options}"
     return f"ifdown eth0\n{_file('/etc/network/interfaces', text)}ifup br0"
 
@@ -97,10 +97,10 @@ HOLDERS: Final = (
         setup=_file("/etc/network/interfaces", "auto lo\niface lo inet loopback\nauto eth0\niface eth0 inet dhcp")
         + "ifup eth0",
         ways=(
-            OwnWay(name=PLAIN, script=_interfaces("")),
+            OwnWay(name=PLAIN, script=_stanzas("")),
             OwnWay(
                 name=TUNED,
-                script=_interfaces(f"    bridge_stp off\n    bridge_fd 0\n    bridge_maxwait 0\n    bridge_hw {MAC}"),
+                script=_stanzas(f"    bridge_stp off\n    bridge_fd 0\n    bridge_maxwait 0\n    bridge_hw {MAC}"),
             ),
         ),
     ),
