@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from kit.injection import Call
-from kit.ordeal import Trial
+from kit.ordeal import VERBS, Trial
+from kit.scenes import SCENES
 
 WHOLE: Final = os.environ.get("TAPBRIDGE_TEST_ALL") == "1"
 """Whether everything is tried (`script/test faults --all`), not CI's sample."""
@@ -89,7 +90,8 @@ def _key(tally: Tally) -> tuple[str, str, str]:
 
 
 def _table(tallies: Iterable[Tally]) -> Iterator[str]:
-    ordered = sorted(tallies, key=lambda tally: tally.fault)
+    verbs = [*VERBS, "the guardian"]
+    ordered = sorted(tallies, key=lambda one: (one.fault, [*SCENES].index(one.scene), verbs.index(one.verb)))
     for fault in dict.fromkeys(tally.fault for tally in ordered):
         rows = [tally for tally in ordered if tally.fault == fault]
         yield from ("", f"## {fault[0].upper()}{fault[1:]}", "")
