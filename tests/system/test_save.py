@@ -28,6 +28,33 @@ iface eth0 inet6 static
     netmask 64
     dad-attempts 0
 """
+OFFICE = f"""[connection]
+id=office \\t= [x]
+uuid=6c0f2d4e-7f1b-4d7b-9d40-0f6b8f5f1a01
+type=ethernet
+interface-name=eth0
+[ipv4]
+method=manual
+address1=192.0.2.7/24,{GATEWAY}
+address2=192.0.2.8/24
+dns={GATEWAY};
+route1=203.0.113.0/24,192.0.2.9,50
+[ipv6]
+method=manual
+address1=2001:db8::7/64
+addr-gen-mode=eui64
+"""
+ADDRESSES = f"""[Match]
+Name=eth0
+[Network]
+Address=192.0.2.7/24
+Address=2001:db8::7/64
+Gateway={GATEWAY}
+IPv6AcceptRA=no
+[Route]
+Destination=203.0.113.0/24
+Gateway=192.0.2.9
+"""
 NETPLAN = "network: {version: 2, renderer: networkd, ethernets: {eth0: {dhcp4: true}}}\n"
 FOLDERS = "netplan network systemd NetworkManager dhcpcd.conf"
 FILES = f"cd /etc && find {FOLDERS} -type f -exec stat -c '%n %a %u %g' {{}} + -exec cksum {{}} +"
@@ -260,6 +287,24 @@ def test_networkmanager_s_profiles_are_the_bridge_s(host: Container) -> None:
     host.run("systemctl", "enable", "--now", "NetworkManager")
     host.wait_for("nmcli -t -f DEVICE,STATE device | grep -qx eth0:connected")
     assert_it_comes_and_goes(host, "NetworkManager")
+
+
+@pytest.mark.skipif(not WHOLE, reason="leased profiles go the same way: script/test system --all")
+def test_a_static_profile_is_the_bridge_s(host: Container) -> None:
+    path = host.path("/etc/NetworkManager/system-connections/office.nmconnection")
+    path.write_text(OFFICE)
+    path.chmod(0o600)
+    host.run("systemctl", "enable", "--now", "NetworkManager")
+    host.wait_for("nmcli -t -f DEVICE,STATE device | grep -qx eth0:connected")
+    assert_static_comes_and_goes(host)
+
+
+@pytest.mark.skipif(not WHOLE, reason="leased links go the same way: script/test system --all")
+def test_a_static_file_of_networkd_s_is_the_bridge_s(host: Container) -> None:
+    host.path("/etc/systemd/network/eth0.network").write_text(ADDRESSES)
+    host.run("systemctl", "enable", "--now", "systemd-networkd")
+    host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
+    assert_static_comes_and_goes(host)
 
 
 def test_networkd_would_make_a_saved_bridge_again(networkd: Container) -> None:
