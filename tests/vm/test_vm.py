@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from kit.container import GATEWAY, NIC_MAC
+from kit.tally import WHOLE
 from kit.vm import NICS, Vm
 
 NIC = NICS[0]
@@ -58,3 +61,44 @@ def test_this_kernel_cannot_rename_a_link_that_is_up_and_up_says_so(machine: Vm)
     assert machine.run("ip -br link show type bridge").stdout == ""
     assert machine.addresses(NIC) == ["192.0.2.7"]
     machine.run(f"ip addr flush dev {NIC}; ip link set {NIC} down")
+
+
+@pytest.mark.skipif(not WHOLE, reason="it boots twice, which takes minutes: script/test vm --all")
+def test_a_saved_bridge_comes_back_with_the_card_that_has_the_permanent_address(machine: Vm) -> None:
+    machine.run(f"printf '%s' '{NETWORKD}' >/etc/systemd/network/nic.network; systemctl enable --now systemd-networkd")
+    machine.wait_for(LEASE.format(NIC))
+    machine.run(*UP, "--save")
+    before = machine.addresses("br0")
+    files = "/etc/systemd/network/00-1-tapbridge-*"
+    assert f"PermanentMACAddress={NIC_MAC}" in machine.run(f"cat {files}").stdout
+    machine.reboot()
+    machine.wait_for(LEASE.format("br0"))
+    assert machine.addresses("br0") == before
+    assert machine.addresses(NIC) == []
+    (bridge,) = json.loads(machine.run("tapbridge", "status", "--json").stdout)["bridges"]
+    assert (bridge["uplink"], bridge["mac"], bridge["saved"]) == (NIC, NIC_MAC, True)
+    assert f"nic={NIC}" in machine.run("ip", "-d", "link", "show", "dev", "br0").stdout
+    machine.run("tapbridge unsave --quiet; tapbridge down --quiet")
+    machine.wait_for(LEASE.format(NIC))
+    assert machine.addresses(NIC) == before
+    assert machine.run(f"ls {files}; ip -br link show type bridge", check=False).stdout == ""
+    machine.run("systemctl", "disable", "--now", "systemd-networkd")
+    machine.run(f"rm /etc/systemd/network/nic.network; ip addr flush dev {NIC}; ip link set {NIC} down")
+
+
+@pytest.mark.skipif(not WHOLE, reason="it boots twice, which takes minutes: script/test vm --all")
+def test_a_nic_of_ifupdown_s_that_is_plugged_in_gives_way_to_a_bridge_that_a_boot_makes(machine: Vm) -> None:
+    machine.run(f"printf 'allow-hotplug {NIC}\niface {NIC} inet dhcp\n' >/etc/network/interfaces.d/nic")
+    machine.run(f"systemctl enable networking; ifup {NIC}", timeout_s=60)
+    machine.wait_for(LEASE.format(NIC))
+    before = machine.addresses(NIC)
+    machine.run(*UP, "--save")
+    machine.reboot()
+    machine.wait_for(LEASE.format("br0"))
+    assert (machine.addresses("br0"), machine.addresses(NIC)) == (before, [])
+    machine.run("tapbridge unsave --quiet; tapbridge down --quiet")
+    assert machine.addresses(NIC) == before
+    machine.reboot()
+    machine.wait_for(LEASE.format(NIC))
+    assert machine.addresses(NIC) == before
+    machine.run(f"systemctl disable networking; ifdown {NIC}; rm /etc/network/interfaces.d/nic", check=False)
