@@ -33,7 +33,7 @@ MACS = NIC_MAC, "02:00:00:00:01:03", "02:00:00:00:01:04"
 NICS = "enp0s3", "enp0s4", "enp0s5"
 """The names that udev makes of the places on the bus."""
 
-BOOT_LIMIT_S = 120
+BOOT_LIMIT_S = 180
 _QEMU = (
     *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-machine", "q35"),
     *("-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max", "-smp", "2", "-m", "640"),
@@ -73,7 +73,7 @@ class Vm:
             self._boot = stack.pop_all()
 
     def run(
-        self, *words: str | Path, check: bool = True, timeout_s: float = 60, stdin: str = ""
+        self, *words: str | Path, check: bool = True, timeout_s: float = 180, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as root; of several words, or one for its shell."""
         command = [str(word) for word in words] if len(words) > 1 else ["sh", "-c", str(words[0])]
@@ -83,7 +83,7 @@ class Vm:
             raise AssertionError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
-    def wait_for(self, command: str, limit_s: float = 30.0) -> None:
+    def wait_for(self, command: str, limit_s: float = 90.0) -> None:
         """Wait until a command inside succeeds. Raises AssertionError."""
         deadline = time.monotonic() + limit_s
         while (done := self.run(command, check=False)).returncode != 0:

@@ -126,4 +126,4 @@ def test_a_station_of_a_wireless_lan_is_refused_also_where_nobody_has_named_it(h
         assert (finding["code"], finding["subject"]) == ("not-bridgeable", "wlan0")
         assert "Wi-Fi" in finding["message"]
         assert "--net user" in finding["fix"]
-    host.run("ping -c 1 -W 5 203.0.113.1")
+    host.run("ping -c 3 -W 10 203.0.113.1")
