@@ -14,7 +14,7 @@ from kit.ordeal import RECOVER, VERBS, Ordeal
 from kit.stage import TAPBRIDGE
 from kit.tally import WHOLE, Tally, changing, sample, spread
 
-FIRST, SECOND = 4 if WHOLE else 2, 2
+FIRST, SECOND = 10 if WHOLE else 2, 2
 LOCKING = {"mkdir", "openat", "ftruncate", "pwrite64", "unlink", "rmdir"}
 
 
