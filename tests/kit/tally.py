@@ -131,5 +131,6 @@ command in a dry run, and then each of them is the one at which the program is k
   all tables, rules, static neighbours, ports and their flags, static forwarding entries, the nft ruleset, all switches
   of all links, files with mode, owner and content, processes. tests/kit/fingerprint.py names what it leaves out.
 
-Linux {kernel}. A whole run may be made in parts, at commits of one day: {commits}.
+Linux {kernel}. A whole run may be made in parts, at these commits: {commits}. A part
+that is not below has not been run whole.
 """
