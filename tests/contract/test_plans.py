@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from kit.contract import Pair, pair_of
@@ -12,10 +14,12 @@ from tapbridge.core.restore import restore
 from tapbridge.core.verify import verify
 from tapbridge.model.intent import Adopt, Release
 from tapbridge.model.plan import Plan
-from tapbridge.model.state import State
-from tapbridge.model.values import IfName
+from tapbridge.model.state import Neighbour, State
+from tapbridge.model.step import DeleteNeighbour, PutNeighbour, PutRoute, SetMaster
+from tapbridge.model.values import IfName, Mac
 
 NIC, BR = IfName("nic0"), IfName("br0")
+NUD_STALE = 0x04
 both_names = pytest.mark.parametrize("take_name", [False, True], ids=["br0", "take-name"])
 
 
@@ -61,3 +65,28 @@ def test_stopped_after_any_step_both_find_the_way_back(take_name: bool) -> None:
             assert told(before, end) == (), f"after {stopped} steps"
             assert restore(before, end, plan.touched).steps == ()
     assert stopped > 15
+
+
+@pytest.mark.parametrize("verb", ["up", "down"])
+def test_whom_the_host_has_learnt_is_known_before_the_routes_come_back(verb: str) -> None:
+    """Else the kernel asks in the midst of the move, the answer goes to the wrong link, and it asks again after 1 s."""
+    peer = Neighbour(link=BR, family=4, ip="10.0.0.7", mac=Mac("02:00:00:00:00:07"), state=NUD_STALE)
+    with pair_of() as pair:
+        _, plan = planned(pair, take_name=False)
+        if verb == "down":
+            pair.perform(*plan.steps, PutNeighbour(neighbour=peer))
+            plan = release(Release(bridge=BR), pair.kernel.observe())
+        now, then = (BR, NIC) if verb == "up" else (NIC, BR)
+        before = pair.kernel.observe()
+        scaffolding, moved, _ = plan.parts()
+        pair.perform(*(step for stage in (*scaffolding, *moved) for step in stage.steps))
+        pair.perform(PutNeighbour(neighbour=replace(peer, link=now)))
+        for neighbour in pair.kernel.observe().neighbours:
+            if (neighbour.link, neighbour.ip) == (then, peer.ip):  # as a port, it asked in vain
+                pair.perform(DeleteNeighbour(neighbour=neighbour))
+        back = restore(before, pair.kernel.observe(), plan.touched)
+        known = PutNeighbour(neighbour=replace(peer, link=then))
+        first_route = next(n for n, step in enumerate(back.steps) if isinstance(step, PutRoute | SetMaster))
+        assert known in back.steps[:first_route]
+        pair.perform(*back.steps)
+        assert restore(before, pair.kernel.observe(), plan.touched).steps == ()

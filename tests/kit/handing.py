@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from pathlib import Path
 from typing import Any
 
 from kit.command import run
@@ -107,7 +109,12 @@ def lifetime_of(link: str) -> int | None:
     return found["valid_life_time"] if found else None
 
 
-def server_lease(lan: Any) -> list[str]:
-    """The line of the server: expiry, MAC, IP, name, client-id."""
-    text: str = (lan.folder / "server.leases").read_text()
+def server_lease(lan: Any, limit_s: float = 2.0) -> list[str]:
+    """The line of the server: expiry, MAC, IP, name, client-id. It writes the file anew, in place: it may be empty for
+    a moment, or end within a line."""
+    deadline = time.monotonic() + limit_s
+    file: Path = lan.folder / "server.leases"
+    while not (text := file.read_text()).endswith("\n"):
+        assert time.monotonic() < deadline, "the server has no lease"
+        time.sleep(0.01)
     return text.splitlines()[0].split()

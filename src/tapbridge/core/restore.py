@@ -18,7 +18,7 @@ from dataclasses import replace
 from tapbridge.core.compare import comparable
 from tapbridge.core.draft import Draft
 from tapbridge.core.routing import is_first, same_route
-from tapbridge.core.transfer import connected_first, copy_of_ra, held, is_heard, own
+from tapbridge.core.transfer import connected_first, copy_of_ra, held, is_heard, learnt_neighbours, own
 from tapbridge.model.plan import Plan, Reason
 from tapbridge.model.state import (
     DADFAILED,
@@ -146,6 +146,7 @@ class _Restore:
         for was, _ in self._pairs:
             self._allow_v6(was)
             self._hold_addresses(was)
+            self._know_neighbours(was.name)
         self._draft.stage(Reason.MOVE)
         for was, _ in self._pairs:
             self._put_routes(was.name)
@@ -184,6 +185,22 @@ class _Restore:
             put += [address.ip] if address.family == 6 else []
         if put:
             self._draft.do(AwaitLocal(link=was.name, ips=tuple(put)))
+
+    def _know_neighbours(self, name: IfName) -> None:
+        """Whoever is known where the routes lead now is known here before they come back.
+
+        The answer to a question that is asked in the move's own batch arrives while the NIC is still a port, is the
+        bridge's, and the kernel asks again after a second only (RETRANS_TIME). What the NIC knew itself may have
+        failed meanwhile: asked as a port, it got no answer.
+        """
+        state = self._draft.state
+        ways = {(r.family, r.table, r.dst) for r in self._before.routes_of(name)}
+        led = (hop.link for r in state.routes if (r.family, r.table, r.dst) in ways for hop in r.nexthops)
+        ours = {link.name for link in state.links if link.ours} | set(self._touched)
+        for other in dict.fromkeys(link for link in led if link != name and link in ours):
+            known = learnt_neighbours(state, other, name)
+            self._draft.do(*(PutNeighbour(neighbour=n) for n in known if n not in state.neighbours))
+        self._draft.do(*self._configured_neighbours(name))
 
     def _names(self) -> None:
         for was, link in self._pairs:
@@ -294,10 +311,14 @@ class _Restore:
         self._neighbours(name)
 
     def _neighbours(self, name: IfName) -> None:
-        was = [n for n in self._before.neighbours if n.link == name and n.configured]
+        self._draft.do(*self._configured_neighbours(name))
         now = [n for n in self._draft.state.neighbours if n.link == name and n.configured]
-        self._draft.do(*(PutNeighbour(neighbour=n) for n in was if n not in now))
-        self._draft.do(*(DeleteNeighbour(neighbour=n) for n in now if n not in was))
+        self._draft.do(*(DeleteNeighbour(neighbour=n) for n in now if n not in self._before.neighbours))
+
+    def _configured_neighbours(self, name: IfName) -> list[Step]:
+        now = self._draft.state.neighbours
+        was = [n for n in self._before.neighbours if n.link == name and n.configured]
+        return [PutNeighbour(neighbour=n) for n in was if n not in now]
 
     def _drop_router_routes(self) -> None:
         """A port, and a link that goes, leads to no router, whatever was heard there meanwhile."""

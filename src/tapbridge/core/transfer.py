@@ -298,10 +298,14 @@ def own(address: Address, link: IfName, label: str | None) -> Address:
 
 
 def _neighbours(state: State, source: IfName, target: IfName) -> tuple[Neighbour, ...]:
-    of_source = [n for n in state.neighbours if n.link == source]
-    learnt = [n for n in of_source if not n.configured and n.state & _USABLE and n.mac]
-    fresh = [replace(n, link=target, state=_STALE) for n in learnt[:LEARNT_NEIGHBOURS]]
-    return (*(replace(n, link=target) for n in of_source if n.configured), *fresh)
+    configured = (n for n in state.neighbours if n.link == source and n.configured)
+    return (*(replace(n, link=target) for n in configured), *learnt_neighbours(state, source, target))
+
+
+def learnt_neighbours(state: State, source: IfName, target: IfName) -> tuple[Neighbour, ...]:
+    """What a link has learnt of its neighbours, for another link: usable at once, asked for in time (NUD_STALE)."""
+    learnt = [n for n in state.neighbours if n.link == source and not n.configured and n.state & _USABLE and n.mac]
+    return tuple(replace(n, link=target, state=_STALE) for n in learnt[:LEARNT_NEIGHBOURS])
 
 
 def _on(route: Route, link: IfName, other: IfName) -> Route:

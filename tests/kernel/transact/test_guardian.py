@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -20,6 +21,11 @@ WINDOW_S = 2
 
 def is_ended(run_dir: Path) -> bool:
     return not list(run_dir.rglob("*")) and not guardians()
+
+
+def learnt(link: str) -> set[str]:
+    """Whom a link knows the MAC of."""
+    return {n["dst"] for n in json.loads(run("ip", "-j", "neigh", "show", "dev", link).stdout) if "lladdr" in n}
 
 
 def test_nobody_confirms(before: State, run_dir: Path) -> None:
@@ -199,3 +205,13 @@ def test_a_confirm_that_is_killed_leaves_no_guardian(before: State, run_dir: Pat
     assert document("recover")["outcome"] == "nothing"
     assert not is_as(before)
     assert until(lambda: is_ended(run_dir))
+
+
+def test_neighbours_are_known_when_the_routes_come_back(lan: Netns) -> None:
+    document("up", "--confirm", "60", "--no-wait")
+    peers = {"192.0.2.1", "2001:db8::1"}
+    for peer in peers:
+        run("ping", "-c", "1", "-W", "1", peer)
+    run("ip", "neigh", "flush", "dev", "eth0")  # as a port, it asks in vain
+    document("rollback")
+    assert learnt("eth0") >= peers
