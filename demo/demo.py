@@ -35,12 +35,14 @@ class Demo:
         self.folder = folder
         self.held: list[tuple[bool, str]] = []
         self.running: list[subprocess.Popen[str]] = []
+        self.ran: list[tuple[float, str]] = []  # from when on, monotonic, which command
 
     def run(self, *words: str, place: str | None = None, quiet: bool = False) -> str:
         """Run a command as the user would type it, show it and what it says; its stdout. Raises SystemExit."""
         argv = list(words) if place is None else self.exec_words(place, *words)
         if not quiet:
             print(f"\n$ {shlex.join(argv)}", flush=True)
+        self.ran.append((time.monotonic(), shlex.join(words)))
         done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
         if not quiet or done.returncode != 0:
             print(indented(done.stdout + done.stderr), flush=True)
@@ -255,6 +257,10 @@ def summary(demo: Demo, told: dict[str, Any], tree: str) -> None:
     print("\nThe traffic across the host's NIC, through up, the guest's life and down:\n")
     print(f"  UDP echo     {told['sent']:>9,} sent   {told['lost']:>4} lost")
     print(f"  TCP stream   {told['stream_bytes']:>9,} bytes  {told['stream_lost']:>4} lost\n")
+    for began, ended, lost in told["gaps"]:
+        since, command = max((ran for ran in demo.ran if ran[0] <= began), default=(began, "nothing"))
+        when = f"{began - since:.3f} s after the start of: {command}"
+        print(f"  lost {lost} within {1000 * (ended - began):.1f} ms, {when}")
     for held, text in demo.held:
         print(f"  {'held    ' if held else 'NOT HELD'}  {text}")
 

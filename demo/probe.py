@@ -78,8 +78,14 @@ class Questions:
         self.socket = udp_socket(socket.AF_INET)
         self.socket.connect((ip, PORT))
         self.start = time.monotonic()
-        self.sent = self.unsendable = 0
+        self.unsendable = 0
+        self.times: list[float] = []  # of sending, monotonic
         self.answered: set[int] = set()
+
+    @property
+    def sent(self) -> int:
+        """How many were sent."""
+        return len(self.times)
 
     def send_due(self) -> None:
         """Send what is due by now: who comes late sends more, so that a pause of ours loses nothing."""
@@ -88,7 +94,7 @@ class Questions:
                 self.socket.send(NUMBER.pack(number))
             except OSError:
                 self.unsendable += 1
-            self.sent = number + 1
+            self.times.append(time.monotonic())
 
     def read(self) -> None:
         """Read every answer that is there."""
@@ -104,6 +110,16 @@ class Questions:
         while len(self.answered) < self.sent and time.monotonic() < deadline:
             time.sleep(0.01)
             self.read()
+
+    def gaps(self) -> list[tuple[float, float, int]]:
+        """Those without an answer, by runs of consecutive ones: when the first and the last were sent, and how many."""
+        found: list[tuple[float, float, int]] = []
+        for number, sent_at in enumerate(self.times):
+            if number not in self.answered:
+                goes_on = found and number - 1 not in self.answered
+                began, _, lost = found.pop() if goes_on else (sent_at, 0.0, 0)
+                found.append((began, sent_at, lost + 1))
+        return found
 
 
 class Stream:
@@ -161,6 +177,7 @@ def ask(ip4: str, ip6: str) -> None:
     told = {
         "sent": questions.sent,
         "lost": questions.sent - len(questions.answered),
+        "gaps": questions.gaps(),
         "stream_bytes": stream.sent,
         "stream_lost": stream.sent - stream.back,
         "stream_right": stream.right,
