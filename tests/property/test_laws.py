@@ -15,7 +15,8 @@ from tapbridge.core.effect import fold
 from tapbridge.core.guard import guard
 from tapbridge.core.merge import Merged, merge
 from tapbridge.core.release import release
-from tapbridge.core.restore import restore, restore_owner
+from tapbridge.core.restore import restore
+from tapbridge.core.restore_owner import restore_owner
 from tapbridge.core.verify import verify
 from tapbridge.model.intent import Adopt, Release
 from tapbridge.model.journal import dump, load

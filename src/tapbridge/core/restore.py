@@ -1,7 +1,7 @@
 """The way back: from the state that is to the state that was, by comparison. Never inverse steps.
 
-In two stages. `restore` is the kernel's: it needs nothing but netlink, and the host is reachable when it is done.
-`restore_owner` is the owner's: files, DNS and DHCP clients, which may take seconds or fail, with the host reachable.
+This is the kernel's part: it needs nothing but netlink, and the host is reachable when it is done. The owner's comes
+after it (restore_owner.py): files, DNS and DHCP clients, which may take seconds or fail, with the host reachable.
 
 An inverse is wrong as soon as the kernel did more than it was asked; and a plan that was stopped anywhere, or that
 somebody else has changed things under, has no inverse at all. Only touched links are looked at; what others put on
@@ -12,22 +12,25 @@ The same order as in transfer.py keeps the host answering: everything on the rig
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from tapbridge.core.compare import comparable
 from tapbridge.core.draft import Draft
 from tapbridge.core.routing import is_first, same_route
-from tapbridge.core.transfer import connected_first, copy_of_ra, held, is_heard, learnt_neighbours, own
+from tapbridge.core.transfer import (
+    connected_first,
+    copy_of_ra,
+    held,
+    is_heard,
+    learnt_neighbours,
+    loosen_rp_filter,
+    own,
+)
 from tapbridge.model.plan import Plan, Reason
 from tapbridge.model.state import (
     DADFAILED,
-    PROTO_DHCP,
-    PROTO_KERNEL,
     PROTO_RA,
     Address,
-    Client,
-    File,
     Link,
     Route,
     State,
@@ -37,7 +40,6 @@ from tapbridge.model.step import (
     AddRoute,
     AddRule,
     AddTap,
-    AwaitClient,
     AwaitLocal,
     DeleteAddress,
     DeleteLink,
@@ -48,87 +50,25 @@ from tapbridge.model.step import (
     PutAddress,
     PutNeighbour,
     PutRoute,
-    ReloadClient,
     RenameLink,
     SetAddressGeneration,
     SetAlias,
-    SetDns,
     SetMac,
     SetMaster,
     SetMtu,
     SetPort,
     SetSysctl,
     SetUp,
-    StartClient,
-    StartUnit,
+    Shield,
     Step,
-    StopClient,
-    StopUnit,
-    WriteFile,
+    Unshield,
 )
-from tapbridge.model.values import IfName, is_link_local
-
-_MANAGED = (PROTO_KERNEL, PROTO_DHCP, PROTO_RA)
-"""The protocols of routes that come with a lease, an address or an advertisement."""
+from tapbridge.model.values import IfName
 
 
 def restore(before: State, now: State, touched: tuple[str, ...]) -> Plan:
     """The plan that makes the touched links in the kernel what they were in `before`."""
     return _Restore(before, now, touched).plan()
-
-
-def restore_owner(
-    before: State,
-    now: State,
-    touched: tuple[str, ...],
-    files: Sequence[tuple[File, File]] = (),
-    steps: Sequence[Step] = (),
-) -> Plan:
-    """The plan that gives the touched links back to their clients. `files` are pairs: as it was, as it is; `steps`
-    are those of the change.
-
-    Clients are ended first, so that none writes to a file that is put back, and started last. Those of a unit that the
-    change stops are the unit's business.
-    """
-    draft = Draft(now)
-    units = stopped_units(steps)
-    renamed = {name for step in steps if isinstance(step, RenameLink) for name in (step.link, step.to)}
-    draft.stage(Reason.OWNER)
-    beyond = _of_units(_clients_beyond(now, before, touched, renamed), units)
-    draft.do(*(unit for unit in units if any(_runs(c, unit) for c in beyond)))
-    draft.do(*(StopClient(client=c) for c in beyond if not any(_runs(c, unit) for unit in units)))
-    for was, is_now in files:
-        if was != is_now:
-            owner = (was.uid, was.gid)
-            draft.do(WriteFile(path=was.path, content=was.content, mode=was.mode, owner=owner))
-    for dns in before.dns:
-        if dns.link in touched and dns not in now.dns and now.link(dns.link) is not None:
-            draft.do(SetDns(dns=dns))
-    had = {dns.link for dns in before.dns}
-    for dns in now.dns:
-        if dns.link in touched and dns.link not in had:
-            draft.do(SetDns(dns=replace(dns, servers=(), domains=())))
-    again = _of_units(_clients_beyond(before, draft.state, touched, renamed), units)
-    for unit in units:
-        held = tuple(c for c in again if _runs(c, unit))
-        draft.do(*([StartUnit(unit=unit.unit, clients=held)] if held else []))
-    draft.do(*(StartClient(client=c) for c in again if not any(_runs(c, unit) for unit in units)))
-    draft.do(*_read_anew(before, touched, steps))
-    return draft.plan("recover", touched)
-
-
-def stopped_units(steps: Sequence[Step]) -> tuple[StopUnit, ...]:
-    """The managers that a change stops. Its way back begins with them: they would take part in every step of it."""
-    return tuple(step for step in steps if isinstance(step, StopUnit))
-
-
-def _of_units(clients: list[Client], units: tuple[StopUnit, ...]) -> list[Client]:
-    """Without those that serve other links too, unless it is by their unit that the change stops and starts them."""
-    return [c for c in clients if not c.serves_many or any(_runs(c, unit) for unit in units)]
-
-
-def _runs(client: Client, unit: StopUnit) -> bool:
-    return any((client.program, client.argv) == (one.program, one.argv) for one in unit.clients)
 
 
 class _Restore:
@@ -147,6 +87,7 @@ class _Restore:
             self._allow_v6(was)
             self._hold_addresses(was)
             self._know_neighbours(was.name)
+        shielded = self._shield()
         self._draft.stage(Reason.MOVE)
         for was, _ in self._pairs:
             self._put_routes(was.name)
@@ -158,6 +99,7 @@ class _Restore:
         self._drop_router_routes()
         self._rules()
         self._draft.stage(Reason.SETTLE)
+        self._draft.do(*(Unshield(link=link) for link in shielded))
         for was, _ in self._pairs:
             self._settle(was)
         self._delete_links()
@@ -201,6 +143,25 @@ class _Restore:
             known = learnt_neighbours(state, other, name)
             self._draft.do(*(PutNeighbour(neighbour=n) for n in known if n not in state.neighbours))
         self._draft.do(*self._configured_neighbours(name))
+
+    def _shield(self) -> tuple[IfName, ...]:
+        """Bypass the hole of the port change for links that leave or join the bridge with the host's addresses; which.
+
+        Their frames arrive on the bridge meanwhile, whichever link the routes lead through.
+        """
+        draft, shields = self._draft, []
+        for was, link in self._pairs:
+            master = self._called(link).master
+            bridge = draft.state.link(was.master or master or "")
+            if was.master == master or bridge is None or not bridge.up or bridge.name not in self._touched:
+                continue
+            if draft.state.addresses_of(bridge.name):
+                loosen_rp_filter(draft, bridge.name)
+                shields.append(Shield(link=was.name, to=bridge.name))
+        if shields:
+            draft.stage(Reason.SHIELD)
+            draft.do(*shields)
+        return tuple(shield.link for shield in shields)
 
     def _names(self) -> None:
         for was, link in self._pairs:
@@ -343,44 +304,6 @@ class _Restore:
                 # A multipath route of IPv4 would outlive the link, with a dead way.
                 self._draft.do(*(DeleteRoute(route=r) for r in self._draft.state.routes_of(link.name)))
                 self._draft.do(DeleteLink(link=link.name))
-
-
-def _clients_beyond(one: State, other: State, touched: tuple[str, ...], renamed: Collection[str]) -> list[Client]:
-    """The clients of touched links that `other` has not.
-
-    A process is told by its PID as well where the change renamed links (`renamed`): one that was started since may
-    listen on another link, which had the name then.
-    """
-
-    def told(c: Client) -> tuple[object, ...]:
-        return c.program, c.argv, c.link, c.profile, c.pid if c.link in renamed else 0
-
-    there = {told(c) for c in other.clients}
-    return [c for c in one.clients if c.link is not None and c.link in touched and told(c) not in there]
-
-
-def _read_anew(before: State, touched: tuple[str, ...], steps: Sequence[Step]) -> Iterator[Step]:
-    """A manager that the change has told to read its files is told again, and waited for."""
-    if not any(isinstance(step, ReloadClient) for step in steps):
-        return
-    for client in before.clients:
-        if client.serves_many and client.link in touched:
-            yield ReloadClient(client=client)
-            yield brought_back(before, client)
-
-
-def brought_back(state: State, client: Client) -> AwaitClient:
-    """The step that waits until a manager has put on its link what is there in a state, but for what others put."""
-    addresses = state.addresses_of(client.link or "")
-    routes = state.routes_of(client.link or "")
-    return AwaitClient(
-        client=client,
-        leased=tuple(a.ip for a in addresses if a.family == 4 and a.valid_lft is not None),
-        addresses=tuple(a for a in addresses if not a.temporary and not is_link_local(a.family, a.ip)),
-        routes=tuple(
-            r for r in routes if r.protocol in _MANAGED and not is_link_local(r.family, r.dst.partition("/")[0])
-        ),
-    )
 
 
 def _among(route: Route, routes: tuple[Route, ...]) -> bool:

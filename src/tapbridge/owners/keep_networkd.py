@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tapbridge.core.restore import brought_back
+from tapbridge.core.restore_owner import brought_back
 from tapbridge.model.permanent import Permanent
 from tapbridge.model.state import File, LeaseFile
 from tapbridge.model.step import ReloadClient, Step, WriteFile

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tapbridge.core.adopt import HandOver
-from tapbridge.core.restore import brought_back
+from tapbridge.core.restore_owner import brought_back
 from tapbridge.model.state import Client, LeaseFile, State, Sysctl
 from tapbridge.model.step import (
     AwaitClient,

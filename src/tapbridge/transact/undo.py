@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 from tapbridge.core.compare import differences, kernel_part
 from tapbridge.core.merge import merge
-from tapbridge.core.restore import restore, restore_owner, stopped_units
+from tapbridge.core.restore import restore
+from tapbridge.core.restore_owner import restore_owner, stopped_units
 from tapbridge.model.errors import HostError, Stuck
 from tapbridge.model.journal import Acting, Began, Ended, Undoing, load
 from tapbridge.model.plan import Plan

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tapbridge.core.restore import restore, restore_owner
+from tapbridge.core.restore import restore
+from tapbridge.core.restore_owner import restore_owner
 from tapbridge.model.state import Address, Client, File, Link, State, Sysctl
 from tapbridge.model.step import (
     AwaitClient,
