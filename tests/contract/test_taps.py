@@ -53,6 +53,14 @@ CASES: dict[str, list[Step]] = {
         SetUp(link=TAP, up=True),
         SetMaster(link=TAP, master=None),
     ],
+    "taps with their place": [
+        BRIDGE,
+        SetUp(link=BR, up=True),
+        tap(master=BR, up=True, addr_gen_mode=1, altnames=("a-tap",)),
+        SetMtu(link=BR, mtu=1400),
+        tap(OTHER, mtu=1400, master=BR),
+        DeleteLink(link=TAP),
+    ],
     "taps go at once": [
         BRIDGE,
         *(tap(IfName(f"tap{number}")) for number in range(3)),
@@ -81,6 +89,12 @@ def test_a_tap_is_not_made_of_one_that_is_there(pair: Pair) -> None:
     pair.perform(tap())
     with pytest.raises(HostError, match="busy"):
         pair.kernel.perform([tap(mac=Mac("fe:00:00:00:00:02"))])
+    pair.assert_same("nothing")
+
+
+def test_a_tap_whose_bridge_is_not_there_is_not_made(pair: Pair) -> None:
+    with pytest.raises(HostError, match="there is no link 'br0'"):
+        pair.kernel.perform([tap(master=BR)])
     pair.assert_same("nothing")
 
 

@@ -37,5 +37,5 @@ DECODERS: dict[str, Callable[[list[bytes]], tuple[Any, ...]]] = {
     "neighbours": lambda messages: decode_neighbours(messages, NAMES),
     "proxies": lambda messages: decode_neighbours(messages, NAMES),
     "forwarding": lambda messages: decode_forwarding(messages, NAMES),
-    "sysctls": decode_sysctls,
+    "sysctls": lambda messages: decode_sysctls(messages, decode_links(messages)),
 }

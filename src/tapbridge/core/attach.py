@@ -21,7 +21,7 @@ MTU_LARGEST: Final = 65521
 PORTS: Final = 1023
 """A bridge takes no more (BR_MAX_PORTS, net/bridge/br_private.h)."""
 
-_NO_ADDRESS: Final = 1  # IN6_ADDR_GEN_MODE_NONE
+NO_ADDRESS: Final = 1  # IN6_ADDR_GEN_MODE_NONE
 
 
 def has_ipv6(state: State) -> bool:
@@ -35,7 +35,7 @@ def port_steps(tap: IfName, bridge: Link | None, *, ipv6: bool) -> tuple[Step, .
     Where the kernel has IPv6, the host takes no address of its own on the guest's wire. The MTU is set before the
     bridge sees it, because a bridge takes the lowest of its ports'.
     """
-    silent = (SetAddressGeneration(link=tap, mode=_NO_ADDRESS),) if ipv6 else ()
+    silent = (SetAddressGeneration(link=tap, mode=NO_ADDRESS),) if ipv6 else ()
     return (*silent, *join_steps(tap, bridge), SetUp(link=tap, up=True))
 
 
@@ -67,7 +67,7 @@ def lost_places(state: State) -> list[tuple[Link, Link]]:
     return [(link, bridge) for link, bridge in found if bridge is not None]
 
 
-def find_bridge_with_room(name: IfName | None, state: State) -> Link | None:
-    """The bridge of that name, if there is one that takes another port."""
+def find_bridge_with_room(name: IfName | None, state: State, more: int = 0) -> Link | None:
+    """The bridge of that name, if there is one that takes another port beside those that it has and `more`."""
     link = state.link(name) if name is not None else None
-    return link if link is not None and link.kind == "bridge" and len(state.ports(link.name)) < PORTS else None
+    return link if link is not None and link.kind == "bridge" and len(state.ports(link.name)) + more < PORTS else None

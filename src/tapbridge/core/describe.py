@@ -65,10 +65,17 @@ def _add_tap(step: steps.AddTap) -> _Told:
     words += [word for word, on in (("multi_queue", tap.multi_queue), ("vnet_hdr", tap.vnet_hdr)) if on]
     marked = ["ip", "link", "set", "dev", step.name, "address", step.mac]
     marked += ["alias", step.alias] if step.alias else []
-    lines = [shlex.join(words), shlex.join(marked)]
-    lines += [shlex.join(["ip", "link", "property", "add", "dev", step.name, "altname", one]) for one in step.altnames]
+    placed = ["mtu", str(step.mtu)] if step.mtu is not None else []
+    placed += ["master", step.master] if step.master is not None else []
+    lines = [words, marked]
+    lines += [["ip", "link", "property", "add", "dev", step.name, "altname", one] for one in step.altnames]
+    if step.addr_gen_mode is not None:
+        lines.append(["ip", "link", "set", step.name, "addrgenmode", _GEN_MODES[step.addr_gen_mode]])
+    lines += [["ip", "link", "set", step.name, *placed]] if placed else []
+    lines += [["ip", "link", "set", step.name, "up"]] if step.up else []
+    where = f", a port of {step.master}" if step.master is not None else ""
     reason = "a card whose cable ends in a guest; it waits for the guest, who needs no rights to take it"
-    return f"make the tap {step.name}", reason, "; ".join(lines)
+    return f"make the tap {step.name}{where}", reason, "; ".join(map(shlex.join, lines))
 
 
 def _delete_taps(step: steps.DeleteTaps) -> _Told:

@@ -8,8 +8,10 @@ MAC that follow its ports (ours are explicit).
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from tapbridge.core.addressing import connected_route, delete_address, put_address
@@ -68,17 +70,29 @@ def _add_link(step: steps.AddLink, state: State) -> State:
 
 
 def _add_tap(step: steps.AddTap, state: State) -> State:
+    """Nobody has it open, so it has no carrier and gives its bridge none."""
+    mode = step.addr_gen_mode
     made = Link(
-        index=max((link.index for link in state.links), default=0) + 1,
+        index=max(map(attrgetter("index"), state.links), default=0) + 1,
         name=step.name,
         kind="tap",
         mac=step.mac,
-        addr_gen_mode=state.sysctl("default", "ipv6", "addr_gen_mode") or 0,
+        mtu=step.mtu or 1500,
+        up=step.up,
+        master=step.master,
+        master_kind="bridge" if step.master else None,
+        port=Port() if step.master else None,
+        addr_gen_mode=state.sysctl("default", "ipv6", "addr_gen_mode") or 0 if mode is None else mode,
         alias=step.alias,
         altnames=step.altnames,
         tap=step.tap,
     )
-    return replace(state, links=(*state.links, made), sysctls=state.sysctls + _switches(state, made)).sorted()
+    links = list(state.links)
+    insort(links, made, key=attrgetter("name"))  # sorting all of it for each of many taps would take longest
+    state = replace(state, links=tuple(links))
+    if step.master is not None:  # the switches of a guest's tap are not observed
+        return state
+    return replace(state, sysctls=state.sysctls + _switches(state, made)).sorted()
 
 
 def _switches(state: State, link: Link) -> tuple[Sysctl, ...]:

@@ -7,10 +7,20 @@ when the kernel has all of it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
-from tapbridge.core.attach import PORTS, find_bridge_with_room, has_ipv6, join_steps, lost_places, port_steps
+from tapbridge.core.attach import (
+    MTU_LARGEST,
+    MTU_USUAL,
+    NO_ADDRESS,
+    PORTS,
+    find_bridge_with_room,
+    has_ipv6,
+    join_steps,
+    lost_places,
+)
 from tapbridge.core.draft import Draft
 from tapbridge.core.macs import lone_tap_mac
 from tapbridge.core.mark import TapMark, make_tap_mark, read_tap_mark
@@ -35,7 +45,7 @@ def add_tap(intent: MakeTap, state: State, save: Sequence[Step] = ()) -> Plan:
     draft.do(*save)
     link = state.link(intent.name)
     if link is None:
-        draft.do(*_steps_to_make(intent, bridge, state))
+        draft.do(_new_tap(intent, bridge, state))
     else:
         _require_same(intent, link)
         if link.master is None:
@@ -52,11 +62,14 @@ def return_taps(saved: Sequence[MakeTap], state: State) -> Plan:
     is a risk, and keeps no other tap from coming back.
     """
     draft, touched, risks = Draft(state), [], []
+    places: Counter[str] = Counter()
     draft.stage(Reason.TAP)
     for intent in saved:
-        link = draft.state.link(intent.name)
+        link = state.link(intent.name)
         if link is None:
-            draft.do(*_steps_to_make(intent, find_bridge_with_room(intent.bridge, draft.state), state))
+            bridge = find_bridge_with_room(intent.bridge, state, places[intent.bridge or ""])
+            places[intent.bridge or ""] += 1
+            draft.do(_new_tap(intent, bridge, state))
             touched.append(intent.name)
         elif read_tap_mark(link) is None:
             risks.append(_not_ours(link))
@@ -177,15 +190,21 @@ def verify_gone(names: Sequence[str], state: State) -> Verdict:
     return _wrong(left[0], "is still there") if left else Verdict()
 
 
-def _steps_to_make(intent: MakeTap, bridge: Link | None, state: State) -> tuple[Step, ...]:
-    made = AddTap(
+def _new_tap(intent: MakeTap, bridge: Link | None, state: State) -> AddTap:
+    """The MTU is set before the bridge sees it, because a bridge takes the lowest of its ports'; the host takes no
+    address of its own on the guest's wire."""
+    wanted = MTU_USUAL if bridge is None else min(bridge.mtu, MTU_LARGEST)
+    return AddTap(
         name=intent.name,
         mac=lone_tap_mac(intent.name),
         tap=Tap(owner=intent.owner, group=intent.group, persist=True, multi_queue=intent.queues > 1, vnet_hdr=True),
         alias=make_tap_mark(TapMark(queues=intent.queues, bridge=intent.bridge)),
         altnames=(_ALTNAME + intent.name,),
+        mtu=None if wanted == MTU_USUAL else wanted,
+        addr_gen_mode=NO_ADDRESS if has_ipv6(state) else None,
+        master=None if bridge is None else bridge.name,
+        up=True,
     )
-    return (made, *port_steps(intent.name, bridge, ipv6=has_ipv6(state)))
 
 
 def _require_bridge(name: IfName, state: State) -> Link:

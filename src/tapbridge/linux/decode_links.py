@@ -132,14 +132,17 @@ def _tap(found: _Attributes) -> Tap:
 
 
 @careful
-def decode_sysctls(bodies: Iterable[bytes]) -> tuple[Sysctl, ...]:
-    """The switches of every link of a dump but guests' taps, which no plan moves. Raises Malformed."""
+def decode_sysctls(bodies: Iterable[bytes], links: Iterable[Link]) -> tuple[Sysctl, ...]:
+    """The switches of every link of a dump, whose `links` are known, but guests' taps, which no plan moves.
+
+    Raises Malformed.
+    """
+    of_guests = {link.index for link in links if link.kind == "tap" and link.master is not None}
     switches: list[Sysctl] = []
     for body in bodies:
-        found = walk(body, LINK.size)
-        kind = _kind(walk(found.get(uapi.IFLA_LINKINFO, b"")), LINK.unpack_from(body)[1])
-        if kind == "tap" and uapi.IFLA_MASTER in found:
+        if LINK.unpack_from(body)[2] in of_guests:
             continue
+        found = walk(body, LINK.size)
         link = decode_name(found[uapi.IFLA_IFNAME])
         stacks = walk(found.get(uapi.IFLA_AF_SPEC, b""))
         ipv4 = walk(stacks.get(uapi.AF_INET, b"")).get(uapi.IFLA_INET_CONF, b"")

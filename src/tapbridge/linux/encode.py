@@ -29,6 +29,7 @@ _ABSENT: Final = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
 _NO_IPV6: Final = errno.ENXIO  # what a link without IPv6 says of any address of it
 _MAKE: Final = uapi.NLM_F_CREATE | uapi.NLM_F_EXCL
 _PUT: Final = uapi.NLM_F_CREATE | uapi.NLM_F_REPLACE
+_PROPERTY: Final = uapi.NLM_F_CREATE | uapi.NLM_F_EXCL | uapi.NLM_F_APPEND
 
 
 def encode_step(step: Step, index_of: IndexOf) -> list[Request]:
@@ -118,15 +119,37 @@ def _links_to_add(step: steps.AddLink, index_of: IndexOf) -> list[Request]:
     return requests if step.peer is None else [*requests, _raised(0, pack_name(uapi.IFLA_IFNAME, step.peer))]
 
 
+def encode_tap(step: steps.AddTap, index_of: IndexOf) -> list[Request]:
+    """The requests that make a tap what it is to be while its maker has it open, and it has a carrier.
+
+    First it is said to be dormant, and stays so until the kernel's worker has seen that nobody has it open any more: a
+    bridge sets a port to work by its operstate (netif_oper_up() in br_device_event()), so the bridge gets no carrier by
+    it. Raises what `index_of` raises.
+    """
+    index = index_of(step.name)
+    dormant = pack_u8(uapi.IFLA_OPERSTATE, uapi.IF_OPER_DORMANT)
+    requests = [_changed(index, dormant)]
+    if step.addr_gen_mode is not None:
+        requests = [_of_ipv6(index, pack_u8(uapi.IFLA_INET6_ADDR_GEN_MODE, step.addr_gen_mode), dormant)]
+    if step.altnames:
+        names = nest(uapi.IFLA_PROP_LIST, *(pack_name(uapi.IFLA_ALT_IFNAME, name) for name in step.altnames))
+        requests.append(Request(uapi.RTM_NEWLINKPROP, _PROPERTY, LINK.pack(0, 0, index, 0, 0) + names))
+    alias = b"" if step.alias is None else pack(uapi.IFLA_IFALIAS, step.alias.encode("utf-8", "surrogateescape"))
+    mtu = b"" if step.mtu is None else pack_u32(uapi.IFLA_MTU, step.mtu)
+    master = b"" if step.master is None else pack_u32(uapi.IFLA_MASTER, index_of(step.master))
+    return [*requests, _raised(index, alias, mtu, master, up=step.up)]
+
+
 def _generation(step: steps.SetAddressGeneration, index: int) -> list[Request]:
     """A link without IPv6 makes no addresses anyway; one that heeds no advertisements refuses any token, which would
     mean nothing there."""
     mode, token = pack_u8(uapi.IFLA_INET6_ADDR_GEN_MODE, step.mode), pack_ip(uapi.IFLA_INET6_TOKEN, step.token or "::")
-    requests = []
-    for attribute, forgiven in ((mode, ()), (token, (errno.EINVAL,))):
-        request = _changed(index, nest(uapi.IFLA_AF_SPEC, nest(uapi.AF_INET6, attribute)))
-        requests.append(Request(request.kind, 0, request.body, (*forgiven, errno.EAFNOSUPPORT)))
-    return requests
+    return [_of_ipv6(index, mode), _of_ipv6(index, token, forgiven=errno.EINVAL)]
+
+
+def _of_ipv6(index: int, attribute: bytes, *others: bytes, forgiven: int = errno.EAFNOSUPPORT) -> Request:
+    request = _changed(index, nest(uapi.IFLA_AF_SPEC, nest(uapi.AF_INET6, attribute)), *others)
+    return Request(request.kind, 0, request.body, (forgiven, errno.EAFNOSUPPORT))
 
 
 def _port(port: Port) -> bytes:

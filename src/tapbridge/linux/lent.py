@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
-from tapbridge.core.attach import join_steps
+from tapbridge.core.attach import NO_ADDRESS, join_steps
 from tapbridge.core.mark import LoanMark, read_loan_mark
 from tapbridge.linux import uapi
 from tapbridge.linux.attributes import Malformed, decode_u32, pack_mac, pack_u32, walk
@@ -33,7 +33,6 @@ from tapbridge.model.values import IfName
 
 _LEAN: Final = pack_u32(uapi.IFLA_EXT_MASK, uapi.RTEXT_FILTER_SKIP_STATS)
 _PINNED: Final = "3"  # NET_ADDR_SET, include/uapi/linux/netdevice.h
-_NO_ADDRESS: Final = 1  # IN6_ADDR_GEN_MODE_NONE
 _DATAGRAMS: Final = 64  # that are read at a time
 
 
@@ -137,7 +136,7 @@ class LentTaps:
         port = Port(isolated=intent.isolated, learning=intent.only is None, locked=intent.only is not None)
         steps: tuple[Step, ...] = (
             SetAlias(link=tap.name, alias=intent.alias),
-            SetAddressGeneration(link=tap.name, mode=_NO_ADDRESS),
+            SetAddressGeneration(link=tap.name, mode=NO_ADDRESS),
             *join_steps(tap.name, bridge),
             SetPort(link=tap.name, port=port),
         )

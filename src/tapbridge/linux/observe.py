@@ -43,7 +43,7 @@ def observe_kernel(channel: Channel, scope: Scope) -> State:
         routes=decode_routes(routes, names),
         rules=decode_rules(rules),
         neighbours=decode_neighbours(neighbours, names),
-        sysctls=decode_sysctls(told_links) + read_sysctls(),
+        sysctls=decode_sysctls(told_links, links) + read_sysctls(),
         forwarding=decode_forwarding(forwarding, names),
     ).sorted()
 

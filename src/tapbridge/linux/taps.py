@@ -8,36 +8,33 @@ no one else's link is in it and nothing is left of it whenever we are killed.
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Sequence
 from itertools import count
 
 from tapbridge.linux import uapi
-from tapbridge.linux.attributes import decode_u32, nest, pack, pack_name, pack_u32, walk
+from tapbridge.linux.attributes import decode_u32, pack_u32, walk
 from tapbridge.linux.channel import Channel, Request
 from tapbridge.linux.decode_links import LINK
+from tapbridge.linux.encode import encode_tap
 from tapbridge.linux.observe import find_link
 from tapbridge.linux.tun import new_tap
 from tapbridge.model.state import TAP_GROUP
 from tapbridge.model.step import AddTap, DeleteTaps
 
-_PROPERTY = uapi.NLM_F_CREATE | uapi.NLM_F_EXCL | uapi.NLM_F_APPEND
-
 
 def add_tap(channel: Channel, step: AddTap) -> None:
     """Make a tap. Killed at any moment, it is there whole and marked, or not at all. Raises OSError."""
     with new_tap(step.name, step.mac, step.tap):
-        link = find_link(channel, step.name)
-        if link is None:
-            raise OSError(errno.ENODEV, f"the tap {step.name} was taken away while it was made")
-        header = LINK.pack(0, 0, link.index, 0, 0)
-        requests = []
-        if step.alias is not None:
-            alias = pack(uapi.IFLA_IFALIAS, step.alias.encode("utf-8", "surrogateescape"))
-            requests.append(Request(uapi.RTM_NEWLINK, 0, header + alias))
-        if step.altnames:
-            names = nest(uapi.IFLA_PROP_LIST, *(pack_name(uapi.IFLA_ALT_IFNAME, name) for name in step.altnames))
-            requests.append(Request(uapi.RTM_NEWLINKPROP, _PROPERTY, header + names))
-        _carry_out(channel, requests)
+        _carry_out(channel, encode_tap(step, _number))
+
+
+def _number(name: str) -> int:
+    """The ifindex of a link, also by its altname. An ioctl(2), in a tenth of the time in which netlink tells all."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:  # it tells no errno
+        raise OSError(errno.ENODEV, f"there is no link '{name}'") from None
 
 
 def delete_taps(channel: Channel, step: DeleteTaps) -> None:

@@ -56,10 +56,10 @@ class DeleteLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddTap:
-    """Create a tap that nobody has open: down, and there until it is deleted or the machine is rebooted.
+    """Create a tap that nobody has open, and that is there until it is deleted or the machine is rebooted.
 
-    It gets its address, its user, its alias and its altnames before it is made persistent, so it is never there for
-    good without its mark.
+    It gets its address, its user, its marks and its place before it is made persistent, so it is never there for good
+    without them. Its bridge sees no carrier come and go.
     """
 
     name: IfName
@@ -67,6 +67,10 @@ class AddTap:
     tap: Tap
     alias: str | None = None
     altnames: tuple[str, ...] = ()
+    mtu: int | None = None
+    addr_gen_mode: int | None = None
+    master: IfName | None = None
+    up: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from tapbridge.model.errors import HostError
 from tapbridge.model.state import File, Scope, State
 from tapbridge.model.step import (
     AddRoute,
+    AddTap,
     Await,
     AwaitLocal,
     PutAddress,
@@ -82,6 +83,8 @@ class ModelHost:
 def _links_of(step: Step) -> tuple[str, ...]:
     """The links that must be there for a step."""
     match step:
+        case AddTap(master=master):
+            return () if master is None else (master,)
         case SetMaster():
             return (step.link, *([step.master] if step.master is not None else []))
         case Shield():
