@@ -2,7 +2,7 @@
 
 A file of lines. `#` begins a comment; a line is
 
-    allow user|group WHO bridge BRIDGE [taps N] [mac PREFIX|any]… [isolated]
+    allow user|group WHO bridge BRIDGE [taps N] [mac PREFIX|any]… [isolated] [rate RATE]
 
 and of the lines for a bridge the first that fits a user decides, alone. Nobody is allowed who is not named. A file in
 which one line cannot be read allows nothing at all.
@@ -16,18 +16,19 @@ from typing import Final, NamedTuple
 
 from tapbridge.broker.protocol import Attach
 from tapbridge.core.macs import PREFIX, check_mac
+from tapbridge.core.rate import parse_rate
 from tapbridge.model.errors import Forbidden, InvalidName, Refused
 from tapbridge.model.values import IfName, parse_found_name
 
 BYTES: Final = 1 << 16
 TAPS: Final = range(1, 1024)  # a bridge takes no more than 1,023 ports
-_USAGE: Final = "allow user|group WHO bridge BRIDGE [taps N] [mac PREFIX|any]… [isolated]"
+_USAGE: Final = "allow user|group WHO bridge BRIDGE [taps N] [mac PREFIX|any]… [isolated] [rate RATE]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """One line. `number` is a uid, or with `group` a gid; `macs` are prefixes of the addresses that a guest may have,
-    empty for any, and then it may change it as it likes."""
+    empty for any, and then it may change it as it likes; `rate` is in bits per second, of each tap."""
 
     line: int
     number: int
@@ -36,6 +37,7 @@ class Rule:
     taps: int = 1
     macs: tuple[str, ...] = (PREFIX,)
     isolated: bool = False
+    rate: int | None = None
 
 
 class Peer(NamedTuple):
@@ -74,12 +76,15 @@ def _parse_rule(line: int, words: Sequence[str], uid_of: Number, gid_of: Number)
     taps: int | None = None
     macs: list[str] = []
     isolated = False
+    rate: int | None = None
     while rest:
         word = rest.pop(0)
         if word == "isolated" and not isolated:
             isolated = True
         elif word == "taps" and rest and taps is None:
             taps = _parse_taps(rest.pop(0))
+        elif word == "rate" and rest and rate is None:
+            rate = parse_rate(rest.pop(0))
         elif word == "mac" and rest:
             macs.append(_parse_prefix(rest.pop(0)))
         else:
@@ -94,6 +99,7 @@ def _parse_rule(line: int, words: Sequence[str], uid_of: Number, gid_of: Number)
         taps=1 if taps is None else taps,
         macs=() if macs == ["any"] else tuple(macs) or (PREFIX,),
         isolated=isolated,
+        rate=rate,
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from tapbridge.core.mark import is_guest_name
+from tapbridge.core.rate import RATES
 from tapbridge.model.errors import Exit, Forbidden, HostError, InvalidName, Refused, TapbridgeError
 from tapbridge.model.values import IfName, Mac, parse_found_name
 
@@ -18,18 +19,19 @@ MESSAGE_BYTES: Final = 4096
 QUEUES: Final = 16
 """Pairs of queues of one tap at most: as many open files come with an answer."""
 
-_KEYS: Final = {"verb", "guest", "network", "mac", "queues", "vnet_hdr"}
+_KEYS: Final = {"verb", "guest", "network", "mac", "queues", "vnet_hdr", "rate"}
 
 
 class Attach(NamedTuple):
     """The one request: attach a guest to a network. `mac` is the address that the guest's card will have, None where
-    that is not known; `guest` is a name for readers."""
+    that is not known; `guest` is a name for readers; `rate`, in bits per second, only lowers what the policy grants."""
 
     network: IfName
     guest: str | None = None
     mac: Mac | None = None
     queues: int = 1
     vnet_hdr: bool = True
+    rate: int | None = None
 
 
 class Malformed(Refused):
@@ -62,8 +64,15 @@ def parse_request(message: bytes) -> Attach:
         raise Malformed(f"the number of queues, which is 1 to {QUEUES}")
     if type(found["vnet_hdr"]) is not bool:
         raise Malformed("vnet_hdr")
+    if found["rate"] is not None and (type(found["rate"]) is not int or found["rate"] not in RATES):
+        raise Malformed("the rate")
     return Attach(
-        _parse_network(found["network"]), guest, Mac(mac) if mac is not None else None, queues, found["vnet_hdr"]
+        _parse_network(found["network"]),
+        guest,
+        Mac(mac) if mac is not None else None,
+        queues,
+        found["vnet_hdr"],
+        found["rate"],
     )
 
 

@@ -29,6 +29,7 @@ from tapbridge.broker.policy import Peer, Rule, decide
 from tapbridge.broker.protocol import MESSAGE_BYTES, Malformed, dump_answer, dump_refusal, parse_request
 from tapbridge.core.macs import tap_mac
 from tapbridge.core.mark import LoanMark, make_loan_mark
+from tapbridge.core.rate import dump_rate
 from tapbridge.model.errors import Forbidden, HostError, TapbridgeError
 from tapbridge.model.intent import LendTap
 from tapbridge.model.values import Mac
@@ -217,6 +218,7 @@ class Broker:
             queues=asked.queues,
             vnet_hdr=asked.vnet_hdr,
             isolated=rule.isolated,
+            rate=min((one for one in (rule.rate, asked.rate) if one is not None), default=None),
         )
         try:
             link, taps = self._taps.lend(intent)
@@ -233,6 +235,7 @@ class Broker:
         )
         self._loans.add(loan)
         held = f"held to {intent.only}" if intent.only is not None else "with any address"
+        held += f" and {dump_rate(intent.rate)} bits per second" if intent.rate is not None else ""
         who = f"user {peer.uid} (PID {process.pid}) for the guest {asked.guest!r}"
         self._log(f"{loan.name} on {loan.bridge} is lent to {who}, {held}, by line {rule.line} of the policy")
         return loan, taps

@@ -68,6 +68,12 @@ def _backend(nic: Planned, state: State, number: int) -> Backend:
     request = nic.request
     if request.tap is not None and request.fds is not None:
         raise UsageError("a NIC has --tap or --fd, not both", code="usage")
+    if request.rate is not None:
+        raise UsageError(
+            "args makes no tap, so it cannot limit the rate of one",
+            hint="leave --rate out; tapbridge run makes a tap that has a rate",
+            code="usage",
+        )
     if nic.bridge is None:
         if request.tap is not None or request.fds is not None:
             raise UsageError("user mode needs no tap", hint="leave --tap and --fd out", code="usage")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tapbridge.cli.nics import GuestPlan
     from tapbridge.cli.world import World
     from tapbridge.linux.tun import OpenTap
+    from tapbridge.model.step import Step
     from tapbridge.ports import Host
     from tapbridge.qemu.nics import Backend
 
@@ -110,7 +111,9 @@ def _attach(world: World, host: Host, state: State, guest: Guest, request: NicRe
     _close(taps)
     plan = keep_seed(plan, host)
     tap, bridge = (taps[0].name, nic.bridge) if taps else (None, None)
-    steps = attach_steps(tap, bridge, plan.name, ipv6=has_ipv6(state)) if tap is not None and bridge is not None else ()
+    steps: tuple[Step, ...] = ()
+    if tap is not None and bridge is not None:
+        steps = attach_steps(tap, bridge, plan.name, ipv6=has_ipv6(state), rate=request.rate)
     document = {
         "outcome": "done",
         "guest": {"name": guest.name, "pid": guest.running.process.pid},

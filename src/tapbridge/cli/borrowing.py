@@ -25,7 +25,7 @@ def borrow_taps(guest: GuestPlan, world: World, taps: list[OpenTap], pid: int) -
         with closing(Client(str(world.broker_socket()))) as client:
             for nic in nics:
                 assert nic.bridge is not None, "user mode needs no tap"
-                request = Attach(nic.bridge.name, guest.name, nic.mac, nic.queues)
+                request = Attach(nic.bridge.name, guest.name, nic.mac, nic.queues, rate=nic.request.rate)
                 taps.append(OpenTap(*client.attach(request, pidfd)))
     finally:
         os.close(pidfd)

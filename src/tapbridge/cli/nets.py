@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from tapbridge.core.attach import MTU_LARGEST, PORTS
 from tapbridge.core.macs import PREFIX, parse_prefix
+from tapbridge.core.rate import parse_rate
 from tapbridge.core.topology import find_uplink
 from tapbridge.model.errors import InvalidName, Refused, UsageError
 from tapbridge.model.state import Link, State
@@ -36,6 +37,7 @@ class NicRequest:
     queues: int | None = None
     vhost: str | None = None
     mtu: int | None = None
+    rate: int | None = None
     tap: IfName | None = None
     fds: tuple[int, ...] | None = None
 
@@ -102,6 +104,12 @@ def card_options(parser: argparse.ArgumentParser) -> None:
         number_in(MTU, "an MTU"),
         "N",
         "bytes a frame may carry; a virtio guest is told (default: the bridge's)",
+    )
+    add(
+        "--rate",
+        parse_rate,
+        "RATE",
+        "bits per second that the guest may send, and as many that it gets: 100M, with K, M or G (default: no limit)",
     )
 
 

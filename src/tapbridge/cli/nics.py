@@ -166,7 +166,7 @@ def plan_another(
 def _plan_nic(request: NicRequest, bridge: Link | None, machine: Machine, mac: Mac, name: str) -> Planned:
     model = choose_model(machine, request.model)
     queues = request.queues or 1
-    check_card(model, queues=queues, vhost=request.vhost or "auto", user=bridge is None)
+    check_card(model, queues=queues, vhost=request.vhost or "auto", user=bridge is None, rate=request.rate)
     return Planned(
         request=request,
         bridge=bridge,

@@ -64,7 +64,7 @@ def dump_request(bridge: str, vnet_hdr: bool) -> bytes:
     """The request, as broker/protocol.py reads it."""
     if not (bridge.isascii() and bridge.isprintable()) or '"' in bridge or "\\" in bridge or len(bridge) > 127:
         raise _Failure(2, f"{bridge!r} is no name of a bridge")
-    shape = '{"verb":"attach","network":"%s","guest":null,"mac":null,"queues":1,"vnet_hdr":%s}'
+    shape = '{"verb":"attach","network":"%s","guest":null,"mac":null,"queues":1,"vnet_hdr":%s,"rate":null}'
     return (shape % (bridge, "true" if vnet_hdr else "false")).encode()
 
 

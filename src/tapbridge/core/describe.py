@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapbridge.core.describe_routes import address_words, flag_words, neighbour_words, route_words, rule_words
+from tapbridge.core.rate import burst_bytes, dump_rate
 from tapbridge.model import step as steps
 from tapbridge.model.state import NODAD, TAP_GROUP, Address
 from tapbridge.model.step import Step
@@ -159,6 +160,18 @@ def _set_port(step: steps.SetPort) -> _Told:
     ):
         words += [name, "on" if on else "off"]
     return f"set the port flags of {step.link}", "as asked for", words
+
+
+def _limit_rate(step: steps.LimitRate) -> _Told:
+    burst = str(burst_bytes(step.rate))
+    limit = ["rate", f"{step.rate}bit", "burst", burst]
+    queue = ["tc", "qdisc", "replace", "dev", step.link, "root", "tbf", *limit, "limit", burst]
+    ingress = ["tc", "qdisc", "replace", "dev", step.link, "ingress"]
+    police = ["tc", "filter", "replace", "dev", step.link, "ingress", "handle", "1", "prio", "1", "matchall"]
+    police += ["action", "police", *limit, "mtu", "131072", "conform-exceed", "drop"]
+    sentence = f"limit {step.link} to {dump_rate(step.rate)} bits per second in each direction"
+    reason = "what the guest gets waits for its turn, what it sends beyond that is dropped"
+    return sentence, reason, "; ".join(map(shlex.join, (queue, ingress, police)))
 
 
 def _put_address(step: steps.PutAddress) -> _Told:
@@ -352,6 +365,7 @@ _WORDS: dict[type, Callable[[Any], _Told]] = {
     steps.SetAddressGeneration: _set_generation,
     steps.RenameLink: _rename,
     steps.SetPort: _set_port,
+    steps.LimitRate: _limit_rate,
     steps.PutAddress: _put_address,
     steps.DeleteAddress: _delete_address,
     steps.PutRoute: _route("replace", "lead the route to {dst} through {links}", "replaced in its place, in one act"),

@@ -40,6 +40,10 @@ def perform_alone(channel: Channel, shields: Shields, step: Step) -> None:
             from tapbridge.linux.taps import delete_taps
 
             delete_taps(channel, step)
+        case steps.LimitRate():
+            from tapbridge.linux.rates import limit_rate
+
+            limit_rate(channel, _link(channel, step.link).index, step.rate)
         case steps.SetDns():
             from tapbridge.linux.resolved import set_dns
 

@@ -23,6 +23,7 @@ from tapbridge.linux.decode_addresses import NEIGHBOUR
 from tapbridge.linux.decode_links import LINK, decode_links
 from tapbridge.linux.encode import encode_step
 from tapbridge.linux.observe import find_link
+from tapbridge.linux.rates import limit_rate
 from tapbridge.linux.taps import delete_numbered
 from tapbridge.linux.tun import OpenTap, open_tap
 from tapbridge.model.errors import HostError, Refused
@@ -133,6 +134,8 @@ class LentTaps:
         made = find_link(self._channel, tap.name)
         if made is None:
             raise OSError(errno.ENODEV, f"the tap {tap.name} was taken away while it was made")
+        if intent.rate is not None:
+            limit_rate(self._channel, made.index, intent.rate)
         port = Port(isolated=intent.isolated, learning=intent.only is None, locked=intent.only is not None)
         steps: tuple[Step, ...] = (
             SetAlias(link=tap.name, alias=intent.alias),

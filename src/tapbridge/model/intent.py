@@ -52,6 +52,7 @@ class LendTap:
     """Make a tap, a port of `bridge`, for a user who gets its open files and nothing else. `mac` is the tap's own.
 
     With `only` its guest is held to that address: the bridge drops what comes from another.
+    `rate` is in bits per second.
     """
 
     bridge: IfName
@@ -62,3 +63,4 @@ class LendTap:
     queues: int = 1
     vnet_hdr: bool = True
     isolated: bool = False
+    rate: int | None = None

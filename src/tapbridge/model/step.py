@@ -146,6 +146,15 @@ class SetPort:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitRate:
+    """Limit a tap, in each direction for itself, to `rate` bits per second. The limit ends with the tap; no State
+    knows of it. No step behind it happens where the kernel cannot."""
+
+    link: IfName
+    rate: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PutAddress:
     """Add an address, or change its lifetimes, metric and (IPv6) flags.
 
@@ -293,6 +302,7 @@ Step = (
     | SetAddressGeneration
     | RenameLink
     | SetPort
+    | LimitRate
     | PutAddress
     | DeleteAddress
     | PutRoute

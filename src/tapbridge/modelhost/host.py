@@ -14,6 +14,7 @@ from tapbridge.model.step import (
     AddTap,
     Await,
     AwaitLocal,
+    LimitRate,
     PutAddress,
     PutNeighbour,
     PutRoute,
@@ -90,7 +91,15 @@ def _links_of(step: Step) -> tuple[str, ...]:
         case Shield():
             return (step.link, step.to)
         case (
-            SetUp() | SetMtu() | SetMac() | SetAlias() | SetAddressGeneration() | RenameLink() | Await() | AwaitLocal()
+            SetUp()
+            | SetMtu()
+            | SetMac()
+            | SetAlias()
+            | SetAddressGeneration()
+            | RenameLink()
+            | LimitRate()
+            | Await()
+            | AwaitLocal()
         ):
             return (step.link,)
         case PutAddress():

@@ -10,7 +10,7 @@ from tapbridge.core.mark import GUEST_BYTES, is_guest_name, read_loan_mark
 from tapbridge.core.topology import find_guest_name, is_tap
 from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.state import ALIAS, Link, State
-from tapbridge.model.step import SetAlias, Step
+from tapbridge.model.step import LimitRate, SetAlias, Step
 from tapbridge.model.values import IfName, Mac
 from tapbridge.qemu.argv import dump_pairs
 from tapbridge.qemu.machine import BOARD, Model
@@ -97,8 +97,10 @@ def choose_id(number: int, taken: Collection[str]) -> str:
     return name
 
 
-def check_card(model: Model, *, queues: int, vhost: str, user: bool) -> None:
-    """Raises Refused for what only virtio on a tap can do."""
+def check_card(model: Model, *, queues: int, vhost: str, user: bool, rate: int | None = None) -> None:
+    """Raises Refused for what only virtio, or any card, on a tap can do."""
+    if user and rate is not None:
+        raise Refused("user mode knows no rate", hint="leave --rate out", code="no-rate", subject="user mode")
     if model.virtio and not user:
         return
     who = "user mode" if user else f"the model {model.name}"
@@ -108,9 +110,10 @@ def check_card(model: Model, *, queues: int, vhost: str, user: bool) -> None:
         raise Refused(f"{who} knows no vhost", hint="leave --vhost out", code="no-vhost", subject=who)
 
 
-def attach_steps(tap: IfName, bridge: Link, guest: str, *, ipv6: bool) -> tuple[Step, ...]:
-    """Make a new tap, which is down, a port of the bridge. The mark comes first."""
-    return (SetAlias(link=tap, alias=dump_alias(guest)), *port_steps(tap, bridge, ipv6=ipv6))
+def attach_steps(tap: IfName, bridge: Link, guest: str, *, ipv6: bool, rate: int | None = None) -> tuple[Step, ...]:
+    """Make a new tap, which is down, a port of the bridge. The mark comes first, then what holds the guest back."""
+    limit = () if rate is None else (LimitRate(link=tap, rate=rate),)
+    return (SetAlias(link=tap, alias=dump_alias(guest)), *limit, *port_steps(tap, bridge, ipv6=ipv6))
 
 
 def dump_alias(guest: str) -> str:

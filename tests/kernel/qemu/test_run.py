@@ -370,4 +370,5 @@ def test_args_names_a_tap_that_is_there(host: Host) -> None:
         "model": "tap", "id": "tapbridge0", "ifname": "tap0", "script": "no", "downscript": "no", "vhost": "?",
     }  # fmt: skip
     assert "one pair of queues" in host.tapbridge("args", "--tap", "tap0", "--queues", "2", exit_code=3).stderr
+    assert "args makes no tap" in host.tapbridge("args", "--tap", "tap0", "--rate", "10M", exit_code=2).stderr
     run("ip", "link", "del", "tap0")

@@ -30,10 +30,19 @@ def rules(text: str) -> tuple[Rule, ...]:
 
 def test_a_line_says_who_may_do_what() -> None:
     text = "# who may\n\nallow user alice bridge br0 # daily\n"
-    text += "\tallow group kvm bridge br-lan taps 7 mac 02:aa mac 52 isolated\n"
+    text += "\tallow group kvm bridge br-lan taps 7 mac 02:aa mac 52 isolated rate 100M\n"
     assert rules(text) == (
         Rule(line=3, number=1000, group=False, bridge=BR0),
-        Rule(line=4, number=100, group=True, bridge=IfName("br-lan"), taps=7, macs=("02:aa", "52"), isolated=True),
+        Rule(
+            line=4,
+            number=100,
+            group=True,
+            bridge=IfName("br-lan"),
+            taps=7,
+            macs=("02:aa", "52"),
+            isolated=True,
+            rate=100_000_000,
+        ),
     )
     assert rules("allow user 5 bridge br0 mac any")[0].macs == ()
     assert rules("") == ()
@@ -63,6 +72,9 @@ def test_a_line_says_who_may_do_what() -> None:
         ("allow user alice bridge br0 mac AA:BB", "AA:BB"),
         ("allow user alice bridge br0 mac any mac 52", "any"),
         ("allow user alice bridge br0 isolated isolated", "isolated"),
+        ("allow user alice bridge br0 rate", "rate"),
+        ("allow user alice bridge br0 rate 100", "'100'"),
+        ("allow user alice bridge br0 rate 1M rate 1M", "rate"),
         ("allow user alice bridge br0 everything", "everything"),
         ("allow user alice bridge br0 \N{NO-BREAK SPACE}", "ASCII"),
     ],

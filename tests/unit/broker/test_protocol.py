@@ -21,6 +21,7 @@ from tapbridge.broker.protocol import (
 )
 from tapbridge.cli import qemu_bridge
 from tapbridge.core.mark import GUEST_BYTES, LoanMark, make_loan_mark, read_loan_mark
+from tapbridge.core.rate import RATES
 from tapbridge.core.topology import find_guest_name
 from tapbridge.model.errors import Forbidden, HostError, Refused, TapbridgeError
 from tapbridge.model.state import Link
@@ -38,6 +39,7 @@ SHAPE = json.loads(dump_request(GOOD))
         st.none() | st.from_regex(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", fullmatch=True),
         st.integers(1, QUEUES),
         st.booleans(),
+        st.none() | st.integers(RATES[0], RATES[-1]),
     )
 )
 def test_a_request_is_understood(request: Attach) -> None:
@@ -68,6 +70,7 @@ def test_any_bytes_are_a_request_or_malformed(message: bytes) -> None:
         {"mac": "52-54-00-aa-00-01"}, {"mac": 5}, {"mac": ""}, {"queues": 0}, {"queues": QUEUES + 1}, {"queues": True},
         {"queues": 1.0}, {"queues": "1"}, {"vnet_hdr": 1}, {"vnet_hdr": None}, {"network": None}, {"network": ""},
         {"network": "a b"}, {"network": "../br0"}, {"network": "br\x00"}, {"network": "bré"}, {"network": "x" * 128},
+        {"rate": 5}, {"rate": "100M"}, {"rate": True}, {"rate": 1e6},
     ],
 )  # fmt: skip
 def test_what_is_no_request_is_malformed(change: dict[str, object]) -> None:

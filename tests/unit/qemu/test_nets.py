@@ -31,8 +31,8 @@ def asked(text: str) -> tuple[NicRequest, ...]:
         ("--model e1000 --net br0 --model rtl8139", (NicRequest(net="br0", model="rtl8139"),)),
         ("--net br0 --net br0", (NicRequest(net="br0"), NicRequest(net="br0"))),
         (
-            "--net br0 --queues 2 --vhost off --net user --mtu 1400 --mac 52:54:00:00:00:01",
-            (NicRequest(net="br0", queues=2, vhost="off"), NicRequest(net="user", mtu=1400, mac=MAC)),
+            "--net br0 --queues 2 --vhost off --rate 10M --net user --mtu 1400 --mac 52:54:00:00:00:01",
+            (NicRequest(net="br0", queues=2, vhost="off", rate=10_000_000), NicRequest(net="user", mtu=1400, mac=MAC)),
         ),
         ("--net br0 --fd 3:4 --net br1 --tap tap0", (
             NicRequest(net="br0", fds=(3, 4)), NicRequest(net="br1", tap=IfName("tap0")))),

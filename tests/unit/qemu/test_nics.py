@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tapbridge.core.topology import find_guest_name
 from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.state import Link, State
-from tapbridge.model.step import SetAddressGeneration, SetAlias, SetMaster, SetMtu, SetUp
+from tapbridge.model.step import LimitRate, SetAddressGeneration, SetAlias, SetMaster, SetMtu, SetUp
 from tapbridge.model.values import IfName, Mac
 from tapbridge.qemu.argv import ids, parse_command
 from tapbridge.qemu.machine import Model, choose_model, machine_of
@@ -194,6 +194,13 @@ def test_a_tap_has_the_bridges_mtu_and_no_address_of_the_host_before_it_is_a_por
         SetMaster(link=tap, master=IfName("br0")),
         SetUp(link=tap, up=True),
     )
+
+
+def test_a_guest_is_held_back_before_its_tap_is_a_port() -> None:
+    steps = attach_steps(IfName("tbtap0"), Link(name=IfName("br0"), kind="bridge"), "web", ipv6=False, rate=1_000_000)
+    assert [type(step) for step in steps] == [SetAlias, LimitRate, SetMaster, SetUp]
+    with pytest.raises(Refused, match="user mode knows no rate"):
+        check_card(VIRTIO, queues=1, vhost="auto", user=True, rate=1_000_000)
 
 
 def test_a_kernel_without_ipv6_and_a_usual_mtu_need_fewer_steps() -> None:

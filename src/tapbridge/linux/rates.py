@@ -1,0 +1,81 @@
+"""A limit for both directions of a tap, by the kernel's traffic control. It is gone with the tap.
+
+Theory of operation. What the guest gets is what the tap transmits: a queue (tbf) lets it go at the rate, holds
+back as much as may come at once, and drops what is more. What the guest sends is what the tap receives, and there is no
+queue: what is more than the rate is dropped at once (police), before the bridge sees it. TCP adapts to both.
+
+Some kernels lack one of the four parts. The whole is asked for while the tap is down and no port of any bridge, so that
+a refusal leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import Final
+
+from tapbridge.core.rate import burst_bytes
+from tapbridge.linux import uapi
+from tapbridge.linux.attributes import nest, pack, pack_name, pack_u32
+from tapbridge.linux.channel import Channel, Request
+from tapbridge.model.errors import Refused
+
+_TRAFFIC: Final = struct.Struct("=BxxxiIII")  # struct tcmsg: family, link, handle, parent, priority and protocol
+_SPEC: Final = struct.Struct("=BBHhHI")  # struct tc_ratespec: its last is bytes per second
+_TBF: Final = struct.Struct("=12s12xIII")  # struct tc_tbf_qopt: rate, limit, buffer, mtu
+_POLICE: Final = struct.Struct("=IiIII12s12xiiI")  # struct tc_police: index, action, limit, burst, mtu, rate, …
+_TICK_NS: Final = 64  # PSCHED_SHIFT, include/net/pkt_sched.h
+_TABLE: Final = bytes(1024)  # the kernel wants it, and has computed by itself since Linux 3.8
+_CELL: Final = 9
+_PACKET_BYTES: Final = 1 << 17
+_ALL: Final = 1 << 16 | 0x0300  # the first of the filters, for every protocol (ETH_P_ALL in network order)
+_INGRESS: Final = 0xFFFF0000
+_ABSENT: Final = (errno.ENOENT, errno.EINVAL)
+
+
+def limit_rate(channel: Channel, index: int, rate: int) -> None:
+    """Limit a link to so many bits per second in each direction. Raises Refused where the kernel cannot, OSError."""
+    for refusal in channel.carry_out(encode_rate(index, rate)):
+        if refusal is None:
+            continue
+        if refusal.errno in (errno.ENOENT, errno.EOPNOTSUPP):
+            raise Refused(
+                f"this kernel cannot limit the rate of a guest: {refusal.strerror}",
+                hint="root may find what it lacks: modprobe -a sch_tbf sch_ingress cls_matchall act_police; or do "
+                "without a rate",
+                code="no-rate",
+            )
+        raise refusal
+
+
+def encode_rate(index: int, rate: int) -> list[Request]:
+    """The requests that limit a link: what it transmits, then what it receives, whatever limited that before."""
+    burst = burst_bytes(rate)
+    spec = _SPEC.pack(_CELL, uapi.TC_LINKLAYER_ETHERNET, 0, -1, 0, rate // 8)
+    ticks = burst * 8 * 1_000_000_000 // rate // _TICK_NS
+    queue = nest(
+        uapi.TCA_OPTIONS,
+        pack(uapi.TCA_TBF_PARMS, _TBF.pack(spec, burst, ticks, 0)),
+        pack_u32(uapi.TCA_TBF_BURST, burst),
+    )
+    police = nest(
+        uapi.TCA_ACT_OPTIONS,
+        pack(uapi.TCA_POLICE_TBF, _POLICE.pack(0, uapi.TC_ACT_SHOT, 0, ticks, _PACKET_BYTES, spec, 0, 0, 0)),
+        pack(uapi.TCA_POLICE_RATE, _TABLE),
+    )
+    act = nest(uapi.TCA_MATCHALL_ACT, nest(1, pack_name(uapi.TCA_ACT_KIND, "police"), police))
+    put = uapi.NLM_F_CREATE | uapi.NLM_F_REPLACE
+    make = uapi.NLM_F_CREATE | uapi.NLM_F_EXCL
+    transmit = _TRAFFIC.pack(0, index, 0, uapi.TC_H_ROOT, 0)
+    receive = _TRAFFIC.pack(0, index, _INGRESS, uapi.TC_H_INGRESS, 0)
+    filtered = _TRAFFIC.pack(0, index, 0, _INGRESS, _ALL)
+    return [
+        Request(uapi.RTM_NEWQDISC, put, transmit + pack_name(uapi.TCA_KIND, "tbf") + queue),
+        Request(uapi.RTM_DELQDISC, 0, receive, _ABSENT),
+        Request(uapi.RTM_NEWQDISC, make, receive + pack_name(uapi.TCA_KIND, "ingress")),
+        Request(
+            uapi.RTM_NEWTFILTER,
+            make,
+            filtered + pack_name(uapi.TCA_KIND, "matchall") + nest(uapi.TCA_OPTIONS, act),
+        ),
+    ]
