@@ -87,9 +87,15 @@ def _bridge(
         "addresses": [address_json(a) for a in state.addresses_of(link.name)],
         "ports": [_port(port, names.get(port.name)) for port in state.ports(link.name)],
         "owner": owner,
-        "lease": None,
+        "lease": _lease(state, link.name) if owner is not None else None,
         "saved": _is_saved(world, link.name),
     }
+
+
+def _lease(state: State, bridge: str) -> dict[str, Any] | None:
+    """The IPv4 address that a client or manager keeps there for a time, and how much of it is left."""
+    leased = [a for a in state.addresses_of(bridge, 4) if a.valid_lft is not None]
+    return {"ip": leased[0].ip, "valid_lft": leased[0].valid_lft} if leased else None
 
 
 def _is_saved(world: World, bridge: str) -> bool | None:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,12 +36,23 @@ def start(processes: Processes, name: bytes, *words: str, before: str = "") -> N
     processes.start(sys.executable, "-c", before + NAMED.format(name=name), *words, until="\n")
 
 
+def shown() -> Any:
+    """The bridge, as `status` tells of it."""
+    (bridge,) = json.loads(run(sys.executable, "-m", "tapbridge", "status", "--json").stdout)["bridges"]
+    return bridge
+
+
 def test_a_client_is_found_by_the_name_that_it_was_told(processes: Processes) -> None:
     assert find_holders([("br0", 2)]) == {}
     start(processes, b"dhclient", "-4", "br0")
     assert find_holders([("br0", 2), ("br1", 3)]) == {"br0": "dhclient"}
-    (bridge,) = json.loads(run(sys.executable, "-m", "tapbridge", "status", "--json").stdout)["bridges"]
-    assert bridge["owner"] == "dhclient"
+    assert (shown()["owner"], shown()["lease"]) == ("dhclient", None)
+    run("ip", "address", "add", "192.0.2.8/24", "dev", "br0")
+    run("ip", "address", "add", "192.0.2.9/24", "dev", "br0", "valid_lft", "600", "preferred_lft", "600")
+    lease = shown()["lease"]
+    assert lease["ip"] == "192.0.2.9" and 590 <= lease["valid_lft"] <= 600
+    processes.end()
+    assert (shown()["owner"], shown()["lease"]) == (None, None)
 
 
 def test_a_manager_is_found_by_what_it_says_of_the_link(processes: Processes) -> None:
