@@ -37,7 +37,7 @@ class Lookout:
 
     def look(self) -> Survey:
         """Everything that is known by now."""
-        state = self._host.observe(Scope.KERNEL)
+        state = self._host.observe(Scope.GUESTS)
         return survey(state, now=self._world.clock.wall(), heard=self.ears.sightings(), deaf=self.ears.deaf)
 
     def follow(self, nics: Iterable[GuestNic]) -> bool:

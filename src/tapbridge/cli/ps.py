@@ -67,7 +67,7 @@ def run(args: argparse.Namespace, world: World) -> Result:
             return _result(_listen(args, world, host, listen_s), args, world)
         from tapbridge.guests.survey import survey
 
-        return _result(survey(host.observe(Scope.KERNEL), now=world.clock.wall()), args, world)
+        return _result(survey(host.observe(Scope.GUESTS), now=world.clock.wall()), args, world)
 
 
 def _result(found: Survey, args: argparse.Namespace, world: World) -> Result:

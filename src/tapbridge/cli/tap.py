@@ -258,7 +258,7 @@ def _uses(state: State, world: World) -> tuple[TapUse, ...]:
 
 def _list(args: argparse.Namespace, world: World) -> Result:
     with world.host() as host:
-        state = host.observe(Scope.KERNEL)
+        state = host.observe(Scope.GUESTS)
     taps = _uses(state, world)
     return Result(document={"taps": [_document(tap) for tap in taps]}, text=_text(taps, world))
 

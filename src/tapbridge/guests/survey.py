@@ -56,7 +56,8 @@ def survey(state: State, *, now: float, heard: Sequence[Sighting] = (), deaf: Se
     counters = parse_counters(read(f"{PROC}/thread-self/net/dev", _COUNTER_BYTES))
     guests = join(state, consulted, counters)
     unread: list[str] = []
-    segments = [link for link in state.links if link.name in {nic.bridge for guest in guests for nic in guest.nics}]
+    bridges = {nic.bridge for guest in guests for nic in guest.nics}
+    segments = [link for link in state.links if link.name in bridges]
     leases = [sighting for told in read_leases(census, segments, now, unread) for sighting in told]
     guests = place(guests, [*heard, *said_by_agents(guests, agents), *leases, *_neighbours(state)], state)
     parents = {link.name: link.parent for link in state.links if link.kind == "macvtap" and link.parent is not None}

@@ -19,6 +19,7 @@ from tapbridge.model.state import PROTO_RA, Link, Rule, Scope, State
 from tapbridge.model.values import Family
 
 _PROXIES: Final = NEIGHBOUR.pack(0, 0, 0, uapi.NTF_PROXY, 0)
+_SMALL: Final = (Scope.LINKS, Scope.GUESTS)
 _AF: Final = {4: uapi.AF_INET, 6: uapi.AF_INET6}
 _LINK_HEADER: Final = bytes(16)
 _LEAN: Final = pack_u32(uapi.IFLA_EXT_MASK, uapi.RTEXT_FILTER_SKIP_STATS)
@@ -30,29 +31,32 @@ def observe_kernel(channel: Channel, scope: Scope) -> State:
     The links are read last: what came with a link later is not there yet, what went with a link before is left out.
     """
     told_addresses = channel.dump(uapi.RTM_GETADDR, bytes(8))
-    rest = None if scope is Scope.LINKS else _read_rest(channel)
+    neighbours, forwarding = ([], []) if scope is Scope.LINKS else _read_neighbours(channel)
+    routes, rules = ([], []) if scope in _SMALL else _read_routing(channel)
     told_links = channel.dump(uapi.RTM_GETLINK, _LINK_HEADER + _LEAN)
     links = _with_wireless(decode_links(told_links))
     names = {link.index: link.name for link in links}
-    state = State(scope=scope, kernel=kernel_version(), links=links, addresses=decode_addresses(told_addresses, names))
-    if rest is None:
-        return state.sorted()
-    routes, rules, neighbours, forwarding = rest
-    return replace(
-        state,
+    return State(
+        scope=scope,
+        kernel=kernel_version(),
+        links=links,
+        addresses=decode_addresses(told_addresses, names),
         routes=decode_routes(routes, names),
         rules=decode_rules(rules),
         neighbours=decode_neighbours(neighbours, names),
-        sysctls=decode_sysctls(told_links, links) + read_sysctls(),
+        sysctls=() if scope in _SMALL else decode_sysctls(told_links, links) + read_sysctls(),
         forwarding=decode_forwarding(forwarding, names),
     ).sorted()
 
 
-def _read_rest(channel: Channel) -> tuple[list[bytes], list[bytes], list[bytes], list[bytes]]:
-    routes = _of_family(channel, uapi.RTM_GETROUTE, 4) + _of_family(channel, uapi.RTM_GETROUTE, 6)
-    rules = _of_family(channel, uapi.RTM_GETRULE, 4) + _of_family(channel, uapi.RTM_GETRULE, 6)
+def _read_neighbours(channel: Channel) -> tuple[list[bytes], list[bytes]]:
     neighbours = channel.dump(uapi.RTM_GETNEIGH, bytes(12)) + channel.dump(uapi.RTM_GETNEIGH, _PROXIES)
-    return routes, rules, neighbours, channel.dump(uapi.RTM_GETNEIGH, bytes((uapi.AF_BRIDGE,)) + bytes(11))
+    return neighbours, channel.dump(uapi.RTM_GETNEIGH, bytes((uapi.AF_BRIDGE,)) + bytes(11))
+
+
+def _read_routing(channel: Channel) -> tuple[list[bytes], list[bytes]]:
+    routes = _of_family(channel, uapi.RTM_GETROUTE, 4) + _of_family(channel, uapi.RTM_GETROUTE, 6)
+    return routes, _of_family(channel, uapi.RTM_GETRULE, 4) + _of_family(channel, uapi.RTM_GETRULE, 6)
 
 
 def kernel_version() -> tuple[int, int]:

@@ -53,6 +53,7 @@ class Scope(StrEnum):
     """How much of a host a State holds. States of two scopes cannot be compared."""
 
     LINKS = "links"  # links and addresses: cheap, also on a host with a full routing table
+    GUESTS = "guests"  # and who is known on them: cheap on such a host, too
     KERNEL = "kernel"  # everything that rtnetlink tells
     HOST = "host"  # everything that a plan may move
 

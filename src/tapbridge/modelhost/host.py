@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tapbridge.core.compare import kernel_part
 from tapbridge.core.effect import effect
@@ -47,7 +48,10 @@ class ModelHost:
             return self.state
         if scope is Scope.KERNEL:
             return kernel_part(self.state)
-        return State(scope=scope, kernel=self.state.kernel, links=self.state.links, addresses=self.state.addresses)
+        small = State(scope=scope, kernel=self.state.kernel, links=self.state.links, addresses=self.state.addresses)
+        if scope is Scope.LINKS:
+            return small
+        return replace(small, neighbours=self.state.neighbours, forwarding=self.state.forwarding)
 
     def perform(self, steps: Sequence[Step]) -> None:
         """Carry the steps out. Raises HostError at `fail_at`, and for an Await that would never end."""

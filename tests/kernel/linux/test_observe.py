@@ -239,6 +239,14 @@ def test_the_small_scope_is_links_and_addresses_and_nothing_else(everything: Lin
     assert ".".join(map(str, whole.kernel)) == ".".join(os.uname().release.split(".")[:2])
 
 
+def test_the_scope_of_guests_has_neighbours_too_and_no_routes(everything: LinuxHost) -> None:
+    near, whole = everything.observe(Scope.GUESTS), everything.observe()
+    assert near.neighbours and near.forwarding
+    assert {(n.link, n.ip, n.mac) for n in near.neighbours} == {(n.link, n.ip, n.mac) for n in whole.neighbours}
+    assert (near.forwarding, near.scope) == (whole.forwarding, Scope.GUESTS)
+    assert (near.routes, near.rules, near.sysctls) == ((), (), ())
+
+
 def test_links_routes_and_addresses_are_those_of_pyroute2(everything: LinuxHost) -> None:
     from pyroute2 import IPRoute
 
