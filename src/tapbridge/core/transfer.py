@@ -13,7 +13,8 @@ Where a manager configures the target anew it throws away what it finds there: f
 the kernel's own (protocol `kernel`). So the addresses wait aside, on the loopback link, which makes them ours and
 answers for them on every link; the routes lead through the target as if they were the kernel's, with metrics that lose
 against the manager's. Without an address of its own the target cannot lose its last one, and its routes with it
-(fib_disable_ip). In the end, when the manager has put its own, they go.
+(fib_disable_ip). In the end, when the manager has put its own, they go. Those of IPv6 are on the target as well, for as
+long as the manager leaves them there: the kernel answers for them (neighbour discovery) on their own link alone.
 
 Frames may arrive on either link meanwhile: both have every address, and rp_filter is loose for as long.
 """
@@ -103,6 +104,9 @@ class Transfer:
         renamed = self._target != self._target_after
         labels = (self._target if renamed else self._label(address) for address in early)
         placed = [self._held(address, self._target, label) for address, label in zip(early, labels, strict=True)]
+        if self._aside:
+            of_v6 = (a for a in early if a.family == 6 and not is_link_local(a.family, a.ip))
+            placed += [held(address, self._target, None) for address in of_v6]
         self._draft.do(*(PutAddress(address=address) for address in placed))
         self._draft.do(*(PutNeighbour(neighbour=n) for n in _neighbours(self._origin, self._source, self._target)))
         v6 = [address for address in placed if address.family == 6]

@@ -135,12 +135,12 @@ def test_there_and_back_the_host_is_never_cut_off_and_nothing_is_left() -> None:
     assert {r.dst for r in back.after.routes_of(NIC)} >= {"0.0.0.0/0", "192.0.2.0/24", "::/0"}
 
 
-def test_the_nic_has_no_address_that_could_be_thrown_away_when_it_is_taken_back() -> None:
+def test_the_nic_has_no_ipv4_address_that_could_be_thrown_away_when_it_is_taken_back() -> None:
     plan = adopted()
     back = released(plan.after, written(plan, DISK))
     reload = next(n for n, step in enumerate(back.steps) if isinstance(step, ReloadClient))
     state = fold(back.steps[:reload], plan.after)
-    assert [a.ip for a in state.addresses_of(NIC)] == ["fe80::1"]
+    assert [a.ip for a in state.addresses_of(NIC)] == ["2001:db8::5", "fe80::1"], "neighbours are answered on it alone"
     assert {a.ip for a in state.addresses_of(LO)} == {"192.0.2.50", "2001:db8::5"}
     assert {r.protocol for r in state.routes_of(NIC)} == {2}
 
