@@ -13,6 +13,7 @@ from tapbridge.model.plan import Plan, Reason
 from tapbridge.model.state import PROTO_DHCP, PROTO_KERNEL, PROTO_RA, Client, File, State
 from tapbridge.model.step import (
     AwaitClient,
+    PutRoute,
     ReloadClient,
     RenameLink,
     SetDns,
@@ -104,7 +105,17 @@ def _read_anew(before: State, touched: tuple[str, ...], steps: Sequence[Step]) -
     for client in before.clients:
         if client.serves_many and client.link in touched:
             yield ReloadClient(client=client)
+            yield from _connected(before, client)
             yield brought_back(before, client)
+
+
+def _connected(before: State, client: Client) -> Iterator[Step]:
+    """The connected routes, put once more so that the kernel tells of them: a manager that begins a link anew, because
+    it was a port, looks for its addresses and not for these, and waits for them before it puts a route by a gateway.
+    """
+    for route in before.routes_of(client.link or ""):
+        if route.protocol == PROTO_KERNEL and not any(hop.gateway for hop in route.nexthops):
+            yield PutRoute(route=route)
 
 
 def brought_back(state: State, client: Client) -> AwaitClient:

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from tapbridge.core.restore import restore
 from tapbridge.core.restore_owner import restore_owner
-from tapbridge.model.state import Address, Client, File, Link, State, Sysctl
+from tapbridge.model.state import PROTO_KERNEL, Address, Client, File, Link, Nexthop, Route, State, Sysctl
 from tapbridge.model.step import (
     AwaitClient,
     PutAddress,
+    PutRoute,
     ReloadClient,
     RenameLink,
     SetSysctl,
@@ -61,14 +62,18 @@ def test_a_file_is_put_back_between_the_clients_end_and_start() -> None:
 def test_a_service_of_many_links_is_told_to_read_its_files_anew_and_waited_for_but_never_ended() -> None:
     client = Client(link=NIC.name, program="systemd-networkd", pid=7, argv=("networkd",))
     leased = Address(link=NIC.name, family=4, ip="192.0.2.5", prefix=24, flags=0, valid_lft=60)
-    before = State(links=(NIC,), addresses=(leased,), clients=(client,))
+    hops = (Nexthop(link=NIC.name),)
+    connected = Route(family=4, dst="192.0.2.0/24", protocol=PROTO_KERNEL, scope=253, nexthops=hops)
+    default = Route(family=4, dst="0.0.0.0/0", nexthops=(Nexthop(link=NIC.name, gateway="192.0.2.1"),))
+    before = State(links=(NIC,), addresses=(leased,), routes=(connected, default), clients=(client,))
     now = State(links=(NIC,), clients=(replace(client, link=IfName("br0")),))
     written = (File(path="/run/x"), File(path="/run/x", content="new"))
     plan = restore_owner(before, now, ("eth0", "br0"), (written,), (ReloadClient(client=client),))
     assert plan.steps == (
         WriteFile(path="/run/x", content=None, owner=(0, 0)),
         ReloadClient(client=client),
-        AwaitClient(client=client, leased=("192.0.2.5",), addresses=(leased,)),
+        PutRoute(route=connected),
+        AwaitClient(client=client, leased=("192.0.2.5",), addresses=(leased,), routes=(connected,)),
     )
     assert restore_owner(before, now, ("eth0", "br0")).steps == (), "one that was told nothing knows nothing new"
 
