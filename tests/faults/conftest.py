@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from kit.command import run
+from kit.daemons import DAEMONS
 from kit.ordeal import Ordeal, ordeal_of
-from kit.scenes import SCENES
+from kit.scenes import OWNED, SCENES
 from kit.tally import WHOLE, Tally, together
 
 ROOT = Path(__file__).parent.parent.parent
@@ -33,7 +34,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in SCENES])
 def ordeal(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ordeal]:
     """A scene, ready for faults; all tests with it run in one worker, one after another."""
-    with ordeal_of(request.param, tmp_path_factory.mktemp(request.param) / "stage") as found:
+    with ordeal_of(SCENES[request.param], tmp_path_factory.mktemp(request.param) / "stage") as found:
+        yield found
+
+
+@pytest.fixture(scope="session", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in OWNED])
+def owned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ordeal]:
+    """A scene whose NIC somebody holds; with a manager, it is in a container, which only root can boot."""
+    scene = OWNED[request.param]
+    if scene.owner in DAEMONS and Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
+        pytest.skip("only root can boot systemd in a container")
+    with ordeal_of(scene, tmp_path_factory.mktemp(request.param) / "stage") as found:
         yield found
 
 

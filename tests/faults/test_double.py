@@ -11,7 +11,6 @@ import pytest
 
 from kit import injection
 from kit.ordeal import RECOVER, VERBS, Ordeal
-from kit.stage import TAPBRIDGE
 from kit.tally import WHOLE, Tally, changing, sample, spread
 
 FIRST, SECOND = 10 if WHOLE else 2, 2
@@ -34,6 +33,6 @@ def test_a_recovery_survives_a_kill_as_well(ordeal: Ordeal, verb: str, tallies: 
 def test_a_second_recovery_changes_nothing(ordeal: Ordeal) -> None:
     calls = changing(ordeal.rehearse(VERBS["up"]).calls)
     first = ordeal.rehearse_recovery(VERBS["up"], calls[len(calls) // 2])
-    again = injection.calls_of([*TAPBRIDGE, *RECOVER], ordeal.stage.environment, ordeal.folder)
+    again = injection.calls_of([*ordeal.stage.program, *RECOVER], ordeal.stage.where)
     assert any(call.kind == "sendto" for call in changing(first))
     assert {call.kind for call in changing(again) if call.role == "changes"} <= LOCKING

@@ -205,22 +205,34 @@ def container(suite: str = "bookworm", *, server: Sequence[str] = ()) -> Iterato
 
     `server` are options of dnsmasq.
     """
-    lower = Path(run(ROOT / "script/rootfs", suite, timeout_s=600).stdout.strip())
+    with new_place() as place, served_lan(place, server) as lan, booted(lan, place, suite) as one:
+        yield one
+
+
+@contextmanager
+def new_place() -> Iterator[Path]:
+    """The folder of a container."""
     place = Path(f"/run/tapbridge-container-{os.getpid()}-{next(_NUMBERS)}")
     place.mkdir()
     try:
-        for name in ("upper", "work", "root"):
-            (place / name).mkdir()
-        install(place / "upper")
-        with served_lan(place, server) as lan:
-            one = Container(lan, place, lower)
-            try:
-                one.boot()
-                yield one
-            finally:
-                one.close()
+        yield place
     finally:
         shutil.rmtree(place)
+
+
+@contextmanager
+def booted(lan: Netns, place: Path, suite: str = "bookworm") -> Iterator[Container]:
+    """A container of that Debian, booted, on a LAN whose switch is lan0."""
+    lower = Path(run(ROOT / "script/rootfs", suite, timeout_s=600).stdout.strip())
+    for name in ("upper", "work", "root"):
+        (place / name).mkdir()
+    install(place / "upper")
+    one = Container(lan, place, lower)
+    try:
+        one.boot()
+        yield one
+    finally:
+        one.close()
 
 
 def install(upper: Path) -> None:

@@ -5,8 +5,9 @@ kernel or the world decides it: the numbers of links, of ports and of the namesp
 ports, counters and handles of nft; what remains of a lifetime (that it ends is compared); learnt neighbours and learnt
 forwarding entries; the metric and the expiry of routes by router advertisement, since a copy waits behind the kernel's
 own; of a lease file all but which address each link holds; what is in a PID file, a lock file or a journal that is
-there; the folder of a namespace while it is empty; whether a tap has carrier, and what hangs on it, for that depends
-on who had it open last.
+there, and in a lease file of dhcpcd's; processes of a moment, of dhcpcd's, of udev's and of NetworkManager's; the
+folder of a namespace while it is empty; whether a tap has carrier, and what hangs on it, for that depends on who had it
+open last.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ _PASSING: Final = re.compile(
     r"^(if)?index$|^link_index$|_timer$|^(no|id|designated_port)$|^handle$|^expires$|^cache$|^used$|^updated$"
 )
 _LIFETIMES: Final = ("valid_life_time", "preferred_life_time")
+_PASSING_PROCESSES: Final = re.compile(
+    r"^dhcpcd: \[(BPF|network proxy)|udev-worker|systemd-udevd|nm-dispatcher|systemd-nspawn"
+)
+_DHCPCD: Final = 1000
+"""dhcpcd adds the number of the link to it: its metric."""
+
 _FOREVER: Final = 4294967295
 _LEASE: Final = re.compile(r"lease\s*\{(.*?)\n\}", re.DOTALL)
 _SWITCHES: Final = ("ipv4/conf", "ipv6/conf")
@@ -55,8 +62,9 @@ def fingerprint(stage: Stage) -> Fingerprint:
         "forwarding": _lines(entry for entry in forwarding if entry.get("state") in ("permanent", "static")),
         "nft": _lines(_rules()),
         "switch": tuple(sorted(_switches())),
-        "file": tuple(sorted(_files(stage.folder))),
+        "file": tuple(sorted(_files(stage.folders))),
         "process": _processes(stage),
+        "owner": stage.daemon.view(stage.within) if stage.daemon and stage.within else (),
     }
 
 
@@ -144,7 +152,10 @@ def _link(link: dict[str, Any], taps: list[str]) -> dict[str, Any]:
 
 
 def _route(route: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in route.items() if k != "metric"} if route.get("protocol") == "ra" else route
+    by_number = route.get("protocol") == "dhcp" and route.get("metric", 0) > _DHCPCD
+    if route.get("protocol") == "ra" or by_number:
+        return {k: v for k, v in route.items() if k != "metric"}
+    return route
 
 
 def _rules() -> list[Any]:
@@ -162,23 +173,24 @@ def _switches() -> Iterator[str]:
 
 
 def _processes(stage: Stage) -> tuple[str, ...]:
-    there = Counter(" ".join(words) for _, words in processes_in(stage.host) if words)
+    lines = (" ".join(words).strip() for _, words in processes_in(stage.host) if words)  # a title is filled up
+    there = Counter(line for line in lines if not _PASSING_PROCESSES.search(line))
     return tuple(f"{number} x {line}" for line, number in sorted(there.items()))
 
 
-def _files(folder: Path) -> Iterator[str]:
-    for where in ("run", "state", "leases"):
-        for path in (folder / where).rglob("*"):
+def _files(folders: dict[str, Path]) -> Iterator[str]:
+    for where, folder in folders.items():
+        for path in folder.rglob("*"):
             there = path.lstat()
             if path.name.startswith("netns-") and not any(path.iterdir()):
                 continue
             content = "" if stat.S_ISDIR(there.st_mode) else _content(path)
-            name = re.sub(r"netns-\d+", "netns", str(path.relative_to(folder)))
+            name = re.sub(r"netns-\d+", "netns", f"{where}/{path.relative_to(folder)}")
             yield f"{name} {there.st_mode:o} {there.st_uid}:{there.st_gid} {content}"
 
 
 def _content(path: Path) -> str:
-    if path.suffix == ".pid" or path.name in ("lock", "journal"):
+    if path.suffix in (".pid", ".lease") or path.name in ("lock", "journal") or stat.S_ISSOCK(path.lstat().st_mode):
         return "text"
     if path.is_symlink():
         return os.readlink(path)

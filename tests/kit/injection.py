@@ -41,6 +41,7 @@ _ASKING_IOCTLS: Final = ("TCGETS", "FIONBIO", "FIOCLEX", "FIONCLEX", "SIOCETHTOO
 _MAKING: Final = re.compile(r"O_(?:CREAT|TRUNC)")
 _LINE: Final = re.compile(r"(?:\d+ +)?(\w+)\((.*)")
 _PATH: Final = re.compile(r'^AT_FDCWD[^"]*"([^"]+)"')
+_CALLS, _KILL, _FAIL = "calls.strace", "kill.strace", "fail.strace"
 _HELD_S: Final = 120
 _LIMIT_S: Final = 60.0
 
@@ -60,6 +61,17 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Where a program runs: what it is told, the words before it that lead there, and a folder for strace's log, which
+    strace sees as `there`."""
+
+    environment: Mapping[str, str]
+    folder: Path
+    there: str
+    before: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """How a program ended under a fault. `reached`: it came to the call at all; `calls` are those that strace saw."""
 
@@ -68,22 +80,21 @@ class Ended:
     output: str
 
 
-def calls_of(words: Sequence[str], environment: Mapping[str, str], folder: Path) -> list[Call]:
+def calls_of(words: Sequence[str], where: Where) -> list[Call]:
     """Run a program to its end, and tell its calls that change something, that start something, or that ask."""
-    log = folder / "calls.strace"
-    _run([*_strace(log), "-s", "200", f"--trace={_kinds(_KINDS)}", *words], environment)
-    return _read(log.read_text(errors="replace"))
+    _run([*where.before, *_strace(f"{where.there}/{_CALLS}"), "-s", "200", f"--trace={_kinds(_KINDS)}", *words], where)
+    return _read((where.folder / _CALLS).read_text(errors="replace"))
 
 
-def kill(call: Call, words: Sequence[str], environment: Mapping[str, str], folder: Path, *, alone: bool) -> Ended:
-    """Run a program and kill it before this call. `alone`: it starts no other."""
-    log = folder / "kill.strace"
-    traced = [*_strace(log), "-s", "0", f"--trace={call.kind}", *_only(call)]
+def kill(call: Call, words: Sequence[str], where: Where, *, alone: bool) -> Ended:
+    """Run a program and kill it before this call. `alone`: it starts no other, and nothing leads there."""
+    log = where.folder / _KILL
+    traced = [*where.before, *_strace(f"{where.there}/{_KILL}"), "-s", "0", f"--trace={call.kind}", *_only(call)]
     if alone:
         held = f"--inject={call.kind}:delay_enter={_HELD_S}s:when={call.number}"
-        ended = _kill_held([*traced, "--follow-forks", "--seccomp-bpf", held, *words], environment)
+        ended = _kill_held([*traced, "--follow-forks", "--seccomp-bpf", held, *words], where)
     else:
-        ended = _run([*traced, f"--inject={call.kind}:signal=SIGKILL:when={call.number}", *words], environment)
+        ended = _run([*traced, f"--inject={call.kind}:signal=SIGKILL:when={call.number}", *words], where)
     reached = ended.returncode in (137, -9)
     assert not reached or _count(log, call) == call.number, f"not killed at {call}: {log.read_text()[-2000:]}"
     return Ended(code=ended.returncode, reached=reached, output=ended.stderr)
@@ -91,7 +102,7 @@ def kill(call: Call, words: Sequence[str], environment: Mapping[str, str], folde
 
 def calls_of_running(pid: int, folder: Path) -> list[Call]:
     """The calls of a process that runs already, from now to its end."""
-    log = folder / "calls.strace"
+    log = folder / _CALLS
     with _attached(pid, [*_strace(log), "-s", "200", f"--trace={_kinds(_KINDS)}"]):
         pass
     return _read(log.read_text(errors="replace"))
@@ -99,21 +110,20 @@ def calls_of_running(pid: int, folder: Path) -> list[Call]:
 
 def kill_running(call: Call, pid: int, folder: Path) -> bool:
     """Kill a process that runs already before this call, counted from now; whether it came to it."""
-    log = folder / "kill.strace"
+    log = folder / _KILL
     inject = f"--inject={call.kind}:signal=SIGKILL:when={call.number}"
     with _attached(pid, [*_strace(log), "-s", "0", f"--trace={call.kind}", *_only(call), inject]):
         pass
     return _count(log, call) == call.number
 
 
-def fail(
-    call: Call, fault: str, words: Sequence[str], environment: Mapping[str, str], folder: Path, *, alone: bool
-) -> Ended:
+def fail(call: Call, fault: str, words: Sequence[str], where: Where, *, alone: bool) -> Ended:
     """Run a program whose call fails with this error, or is late by this `delay_enter=…`."""
-    log = folder / "fail.strace"
+    log = where.folder / _FAIL
+    traced = [*where.before, *_strace(f"{where.there}/{_FAIL}"), "-s", "0"]
     quick = ["--follow-forks", "--seccomp-bpf"] if alone else []
     inject = f"--inject={call.kind}:{fault}:when={call.number}"
-    ended = _run([*_strace(log), "-s", "0", *quick, f"--trace={call.kind}", *_only(call), inject, *words], environment)
+    ended = _run([*traced, *quick, f"--trace={call.kind}", *_only(call), inject, *words], where)
     said = ended.stdout + ended.stderr
     return Ended(code=ended.returncode, reached=_count(log, call) >= call.number, output=said)
 
@@ -130,7 +140,7 @@ def _attached(pid: int, words: Sequence[str]) -> Iterator[None]:
         strace.wait(_LIMIT_S)
 
 
-def _strace(log: Path) -> list[str]:
+def _strace(log: Path | str) -> list[str]:
     return ["strace", "-qq", "-e", "signal=none", "-o", str(log)]
 
 
@@ -142,7 +152,7 @@ def _only(call: Call) -> list[str]:
     return ["-P", call.path] if call.path is not None else []
 
 
-def _run(words: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def _run(words: Sequence[str], where: Where) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         list(words),
         stdin=subprocess.DEVNULL,
@@ -150,11 +160,11 @@ def _run(words: Sequence[str], environment: Mapping[str, str]) -> subprocess.Com
         text=True,
         check=False,
         timeout=_LIMIT_S,
-        env={**os.environ, **environment},
+        env={**os.environ, **where.environment},
     )
 
 
-def _kill_held(words: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def _kill_held(words: Sequence[str], where: Where) -> subprocess.CompletedProcess[str]:
     """Kill the program once it is held."""
     with subprocess.Popen(
         list(words),
@@ -162,7 +172,7 @@ def _kill_held(words: Sequence[str], environment: Mapping[str, str]) -> subproce
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, **environment},
+        env={**os.environ, **where.environment},
     ) as strace:
         deadline = time.monotonic() + _LIMIT_S
         while strace.poll() is None:

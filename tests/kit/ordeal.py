@@ -21,8 +21,8 @@ from kit.fingerprint import Fingerprint, differing, fingerprint
 from kit.injection import Call, Ended
 from kit.lan import batch
 from kit.reach import Reach, reach_of
-from kit.scenes import SCENES, Scene
-from kit.stage import TAPBRIDGE, Stage, processes_in, standing
+from kit.scenes import Scene
+from kit.stage import Stage, processes_in, standing
 
 RECOVER: Final = ("recover", "--wait", "10")
 """A guardian may be at work as well: who is second waits."""
@@ -32,6 +32,9 @@ REFUSED: Final = 3
 STUCK: Final = 4
 _SETTLING_S: Final = 0.3
 _PATIENCE_S: Final = 5.0
+_OUR_FILES: Final = r"^unexpected file: (run(/tapbridge)?/netns|var/lib/tapbridge)"
+_RENEWAL_S: Final = 10.0
+"""Within it a lease is renewed that is to be renewed after three seconds."""
 
 
 Start = Literal["free", "bridged", "pending", "tapped"]
@@ -114,18 +117,12 @@ class Ordeal:
         self.reach = self.stack.enter_context(reach_of(self.stage))
         self.ends = {"free": self._at_rest()}
         assert self.reach.unanswered() == ()
-        self._go("bridged")
-        self.ends["bridged"] = self._at_rest()
-        self._go("pending")
-        self.ends["pending"] = self._at_rest()
-        self._go("tapped")
-        self.ends["tapped"] = self._at_rest()
 
     def rehearse(self, verb: Verb) -> Rehearsal:
         """Give the command undisturbed, once."""
         if verb.name not in self.rehearsals:
             self.get_ready(verb)
-            calls = injection.calls_of(self.command(verb), self.stage.environment, self.folder)
+            calls = injection.calls_of(self.command(verb), self.stage.where)
             after = self._at_rest()
             self.rehearsals[verb.name] = Rehearsal(before=self.ends[verb.start], after=after, calls=tuple(calls))
         return self.rehearsals[verb.name]
@@ -134,11 +131,15 @@ class Ordeal:
         """The system calls of the recovery from a kill at this call."""
         self.get_ready(verb)
         self._kill(verb, call)
-        return injection.calls_of([*TAPBRIDGE, *RECOVER], self.stage.environment, self.folder)
+        return injection.calls_of([*self.stage.program, *RECOVER], self.stage.where)
 
     def get_ready(self, verb: Verb) -> None:
         """Bring the host to where the verb starts. Raises Spoilt."""
-        wanted = self.ends[verb.start]
+        wanted = self.ends.get(verb.start)
+        if wanted is None:
+            self._go(verb.start)
+            self.ends[verb.start] = self._at_rest()
+            return
         if not differing(wanted, fingerprint(self.stage)):
             return
         self._go(verb.start)
@@ -147,7 +148,7 @@ class Ordeal:
 
     def command(self, verb: Verb) -> list[str]:
         """A verb as it is typed."""
-        return [*TAPBRIDGE, *verb.words(self.scene)]
+        return [*self.stage.program, *verb.words(self.scene)]
 
     def attempt(self, trial: Callable[[], Trial]) -> Trial:
         """Do it. After a complaint the scene is built anew."""
@@ -171,6 +172,31 @@ class Ordeal:
         if not ended.reached and ended.code:
             told += (f"not killed, exit {ended.code}: {ended.output}",)
         return Trial(reached=ended.reached, told=told)
+
+    def killed_beside_owner(self, verb: Verb, call: Call) -> Trial:
+        """The same, and then the owner's word: it renews the lease, which nobody has given up, and changes nothing."""
+        mark = len(self.stage.served)
+        trial = self.killed(verb, call)
+        return replace(trial, told=(*trial.told, *self._unheld(mark, self.rehearse(verb).strangeness)))
+
+    def lapsed(self, call: Call | None = None) -> Trial:
+        """Let the window of an `up` end, or kill it before this call. The guardian takes it back, and nobody else."""
+        self.get_ready(VERBS["up"])
+        mark, free, reached = len(self.stage.served), self.ends["free"], True
+        words = (*self.scene.up, "--confirm", str(WINDOW_S), "--no-wait")
+        if call is None:
+            self._must(*words)
+        else:
+            program = [*self.stage.program, *words]
+            reached = injection.kill(self._here(call), program, self.stage.where, alone=False).reached
+        told = self._unanswered("before the window's end")
+
+        def left(found: Fingerprint) -> tuple[str, ...]:
+            return tuple(lie for lie in differing(free, found) if not re.search(_OUR_FILES, lie))
+
+        told += self._differing_at_last(left, WINDOW_S + _RENEWAL_S)
+        told += self._recovered(Rehearsal(before=free, after=free, calls=()))
+        return Trial(reached=reached, told=(*told, *self._unheld(mark, left)))
 
     def failed(self, verb: Verb, call: Call, fault: str) -> Trial:
         """Let this call fail. Exit 0 must mean after; 4 may be anything that a recovery mends; all others, before.
@@ -217,9 +243,8 @@ class Ordeal:
         """Kill a verb, or without one the recovery."""
         return injection.kill(
             self._here(call),
-            self.command(verb) if verb else [*TAPBRIDGE, *RECOVER],
-            self.stage.environment,
-            self.folder,
+            self.command(verb) if verb else [*self.stage.program, *RECOVER],
+            self.stage.where,
             alone=self._alone(verb),
         )
 
@@ -227,9 +252,8 @@ class Ordeal:
         return injection.fail(
             self._here(call),
             fault,
-            self.command(verb) if verb else [*TAPBRIDGE, *RECOVER],
-            self.stage.environment,
-            self.folder,
+            self.command(verb) if verb else [*self.stage.program, *RECOVER],
+            self.stage.where,
             alone=self._alone(verb),
         )
 
@@ -255,9 +279,22 @@ class Ordeal:
         said = () if done.returncode == 0 else (f"recover: exit {done.returncode}: {done.stderr}",)
         return (*said, *left)
 
-    def _differing_at_last(self, differences: Callable[[Fingerprint], tuple[str, ...]]) -> tuple[str, ...]:
+    def _unheld(self, mark: int, differences: Callable[[Fingerprint], tuple[str, ...]]) -> tuple[str, ...]:
+        """What the server says against the owner since its log was so long, and what a renewal has changed."""
+        there, deadline = len(self.stage.served), time.monotonic() + _RENEWAL_S
+        while "DHCPACK" not in self.stage.served[there:]:
+            if time.monotonic() > deadline:
+                return (f"no renewal within {_RENEWAL_S:g} s", self.stage.served[mark:])
+            time.sleep(0.05)
+        words = "RELEASE|DECLINE|NAK" if self.scene.owner == "networkd" else "RELEASE|DECLINE|NAK|DISCOVER"
+        given_up = re.findall(f"DHCP(?:{words}).*", self.stage.served[mark:])  # see docs/owners.md for networkd
+        return (*given_up, *self._differing_at_last(differences))
+
+    def _differing_at_last(
+        self, differences: Callable[[Fingerprint], tuple[str, ...]], patience_s: float = _PATIENCE_S
+    ) -> tuple[str, ...]:
         """Wait a while until there are none; else the last ones."""
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + patience_s
         while (told := differences(fingerprint(self.stage))) and time.monotonic() < deadline:
             time.sleep(0.05)
         return told
@@ -298,7 +335,7 @@ class Ordeal:
 
 def _ours(lie: str) -> bool:
     """Whether it is a file of ours that stays where its removal itself is what fails, until the next command."""
-    return re.search(r"unexpected file: run/netns(/lock|/journal)? ", lie) is not None
+    return re.search(r"unexpected file: run(/tapbridge)?/netns(/lock|/journal)? ", lie) is not None
 
 
 class Spoilt(AssertionError):
@@ -306,9 +343,9 @@ class Spoilt(AssertionError):
 
 
 @contextmanager
-def ordeal_of(name: str, folder: Path) -> Iterator[Ordeal]:
+def ordeal_of(scene: Scene, folder: Path) -> Iterator[Ordeal]:
     """Build a scene for faults."""
-    found = Ordeal(SCENES[name], folder)
+    found = Ordeal(scene, folder)
     try:
         found.build()
         yield found

@@ -1,4 +1,5 @@
-"""The eight hosts from which every fault starts: what each one's NIC carries, and what else is on it."""
+"""The eight hosts from which every fault starts: what each one's NIC carries, and what else is on it. And those whose
+NIC somebody holds, for faults beside a client or a manager that runs."""
 
 from __future__ import annotations
 
@@ -74,12 +75,13 @@ table ip filter {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """A host to be built. `lines` are of `ip -batch`; `ports` are put on the bridge once it is there."""
+    """A host to be built. `lines` are of `ip -batch`; `ports` are put on the bridge once it is there; `owner` is the
+    program that has the lease of the NIC."""
 
     name: str
     lines: str = _V4 + _V6
     reached_at: tuple[str, ...] = ("192.0.2.2", "2001:db8::2")
-    leased: bool = False
+    owner: str = ""
     advertised: bool = False
     guest: bool = False
     rules: str = ""
@@ -87,6 +89,11 @@ class Scene:
     switches: dict[str, int] = field(default_factory=dict)
     up: tuple[str, ...] = ("up",)
     down: tuple[str, ...] = ("down",)
+
+    @property
+    def leased(self) -> bool:
+        """Whether its address comes from the DHCP server."""
+        return bool(self.owner)
 
     @property
     def bridge(self) -> str:
@@ -98,7 +105,7 @@ SCENES: Final = {
     scene.name: scene
     for scene in (
         Scene(name="static"),
-        Scene(name="leased", lines=_V6, reached_at=(_LEASED, "2001:db8::2"), leased=True),
+        Scene(name="leased", lines=_V6, reached_at=(_LEASED, "2001:db8::2"), owner="dhclient"),
         Scene(name="advertised", lines=_V4, reached_at=("192.0.2.2", _SLAAC), advertised=True),
         Scene(
             name="secondaries",
@@ -123,3 +130,9 @@ SCENES: Final = {
         ),
     )
 }
+
+OWNED: Final = {
+    owner: Scene(name=owner, lines=_V6, reached_at=(_LEASED, "2001:db8::2"), owner=owner, up=("up", "--yes"))
+    for owner in ("dhclient", "dhcpcd", "networkd", "NetworkManager")
+}
+"""The IPv6 address is of the scene, or is in a manager's own configuration."""

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from kit.injection import Call
 from kit.ordeal import VERBS, Trial
-from kit.scenes import SCENES
+from kit.scenes import OWNED, SCENES
 
 WHOLE: Final = os.environ.get("TAPBRIDGE_TEST_ALL") == "1"
 """Whether everything is tried (`script/test faults --all`), not CI's sample."""
@@ -90,8 +90,8 @@ def _key(tally: Tally) -> tuple[str, str, str]:
 
 
 def _table(tallies: Iterable[Tally]) -> Iterator[str]:
-    verbs = [*VERBS, "the guardian"]
-    ordered = sorted(tallies, key=lambda one: (one.fault, [*SCENES].index(one.scene), verbs.index(one.verb)))
+    verbs, scenes = [*VERBS, "the guardian"], [*SCENES, *OWNED]
+    ordered = sorted(tallies, key=lambda one: (one.fault, scenes.index(one.scene), verbs.index(one.verb)))
     for fault in dict.fromkeys(tally.fault for tally in ordered):
         rows = [tally for tally in ordered if tally.fault == fault]
         yield from ("", f"## {fault[0].upper()}{fault[1:]}", "")
@@ -127,6 +127,11 @@ command in a dry run, and then each of them is the one at which the program is k
   each point, with nothing recovered, a new TCP connection and a ping are answered at every address, from a
   neighbour, the gateway and behind it, over IPv4 and IPv6, with the neighbour caches of the LAN emptied. Where a call
   fails instead: exit 0 and after, or exit 4 and `recover` mends what is left, or any other code and before.
+- **Beside an owner** (dhclient, dhcpcd, systemd-networkd, NetworkManager; the last two in a container with systemd) there
+  is more to hold: by its own word the owner holds the right link, it is there once, it renews the lease, and after that
+  the host is still the same; the server was told no RELEASE or DECLINE, and no DISCOVER but by networkd, which begins a
+  NIC anew that was a port (docs/owners.md). *Not confirmed*: the guardian takes back what nobody confirms, alone, whether
+  the command ended or was killed on its way there.
 - **The fingerprint** is read by `ip`, `bridge`, `nft` and from /proc/sys: links with all details, addresses, routes of
   all tables, rules, static neighbours, ports and their flags, static forwarding entries, the nft ruleset, all switches
   of all links, files with mode, owner and content, processes. tests/kit/fingerprint.py names what it leaves out.
