@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kit.command import run
+from kit.handing import leases_in
 from kit.netns import Netns, new_netns
 from kit.source import ROOT, SRC
 
@@ -148,6 +149,10 @@ class Container:
     def path(self, path: str) -> Path:
         """A file of the running container, as a path outside."""
         return Path(f"/proc/{self.leader}/root{path}")
+
+    def lease(self) -> list[str]:
+        """The server's line of the NIC's IPv4 lease: MAC, address, name and client-id. Raises StopIteration."""
+        return next(words[1:] for words in leases_in(self.place / "dnsmasq.leases") if NIC_MAC in words)
 
     def served(self) -> str:
         """What the DHCP server has said."""

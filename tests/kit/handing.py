@@ -109,12 +109,16 @@ def lifetime_of(link: str) -> int | None:
     return found["valid_life_time"] if found else None
 
 
-def server_lease(lan: Any, limit_s: float = 2.0) -> list[str]:
-    """The line of the server: expiry, MAC, IP, name, client-id. It writes the file anew, in place: it may be empty for
-    a moment, or end within a line."""
+def server_lease(lan: Any) -> list[str]:
+    """The line of the server: expiry, MAC, IP, name, client-id."""
+    return leases_in(lan.folder / "server.leases")[0]
+
+
+def leases_in(file: Path, limit_s: float = 2.0) -> list[list[str]]:
+    """The words of each line of dnsmasq's leases. It writes the file anew, in place: it may be empty for a moment, or
+    end within a line. Raises AssertionError."""
     deadline = time.monotonic() + limit_s
-    file: Path = lan.folder / "server.leases"
     while not (text := file.read_text()).endswith("\n"):
         assert time.monotonic() < deadline, "the server has no lease"
         time.sleep(0.01)
-    return text.splitlines()[0].split()
+    return [line.split() for line in text.splitlines()]

@@ -107,12 +107,6 @@ def setups(host: Container) -> dict[str, tuple[str, str]]:
     return {row[1]: (row[3], row[4]) for row in rows if row[1] != "lo"}
 
 
-def lease(host: Container) -> list[str]:
-    """The server's line of the IPv4 lease: MAC, address, name and client-id."""
-    lines = (host.place / "dnsmasq.leases").read_text().splitlines()
-    return next(line.split()[1:] for line in lines if NIC_MAC in line)
-
-
 def assert_renewed(host: Container, mark: int) -> None:
     """Two renewals, of the address that it has, and never a word that gives it up."""
     there = len(host.served())
@@ -138,7 +132,7 @@ def assert_back(host: Container, before: list[str]) -> None:
 
 
 def test_the_leases_go_to_the_bridge_and_back(leased: Container) -> None:
-    address, before, identity = ip(leased, "eth0"), network(leased, "eth0"), lease(leased)
+    address, before, identity = ip(leased, "eth0"), network(leased, "eth0"), leased.lease()
     assert identity[3].startswith("ff:01:02:03:04:")
     mark = len(leased.served())
     leased.run(*UP)
@@ -146,7 +140,7 @@ def test_the_leases_go_to_the_bridge_and_back(leased: Container) -> None:
     assert ip(leased, "br0") == address
     assert "example.net" in leased.run("resolvectl", "domain", "br0").stdout
     assert_renewed(leased, mark)
-    assert lease(leased) == identity
+    assert leased.lease() == identity
     leased.run("networkctl", "reload")
     assert_held(leased, before)
 
@@ -155,7 +149,7 @@ def test_the_leases_go_to_the_bridge_and_back(leased: Container) -> None:
     assert ip(leased, "eth0") == address
     assert_back(leased, before)
     assert_renewed(leased, mark)
-    assert lease(leased) == identity
+    assert leased.lease() == identity
 
 
 @pytest.mark.parametrize("point", POINTS_UP)

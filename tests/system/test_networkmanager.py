@@ -92,13 +92,8 @@ def assert_renewed(host: Container, mark: int) -> None:
     assert not re.search("DISCOVER|RELEASE|DECLINE|NAK", since(host, mark))
 
 
-def lease(host: Container) -> list[str]:
-    """The server's line: MAC, address, name and client-id."""
-    return (host.place / "dnsmasq.leases").read_text().split()[1:]
-
-
 def test_the_lease_goes_to_the_bridge_and_back(leased: Container) -> None:
-    address, before, identity = ip(leased, "eth0"), held(leased), lease(leased)
+    address, before, identity = ip(leased, "eth0"), held(leased), leased.lease()
     everything = network(leased, "eth0")
     assert identity[3] == f"01:{NIC_MAC}"
     mark = len(leased.served())
@@ -111,7 +106,7 @@ def test_the_lease_goes_to_the_bridge_and_back(leased: Container) -> None:
     assert profiles["eth0"] != before["eth0"] != profiles["br0"]
     assert leased.run(f"stat -c %a {OURS}").stdout.split() == ["600", "600"]
     assert_renewed(leased, mark)
-    assert lease(leased) == identity
+    assert leased.lease() == identity
 
     leased.run("ip tuntap add guest0 mode tap; ip link set guest0 master br0 up")
     leased.run("systemctl", "restart", "NetworkManager")
@@ -127,7 +122,7 @@ def test_the_lease_goes_to_the_bridge_and_back(leased: Container) -> None:
     assert network(leased, "eth0") == everything
     assert held(leased) == before
     assert_renewed(leased, mark)
-    assert lease(leased) == identity
+    assert leased.lease() == identity
     assert leased.run(f"ls {OURS}; ls /var/lib/NetworkManager/*br0*", check=False).stdout == ""
     assert leased.run("ls /run/NetworkManager/devices").stdout.split() == ["1", "2"]
 

@@ -101,12 +101,6 @@ def network(host: Container, link: str) -> list[str]:
     return sorted({" ".join(line.split()) for line in shown.splitlines()})
 
 
-def lease(host: Container) -> list[str]:
-    """The server's line of the IPv4 lease: MAC, address, name and client-id."""
-    lines = (host.place / "dnsmasq.leases").read_text().splitlines()
-    return next(line.split()[1:] for line in lines if NIC_MAC in line)
-
-
 def status(host: Container) -> dict[str, object]:
     """What `status` says of the one bridge."""
     (bridge,) = json.loads(host.run("tapbridge", "status", "--json").stdout)["bridges"]
@@ -128,7 +122,7 @@ def assert_bridged(host: Container, address: str | None, owner: str | None) -> N
 
 def assert_it_comes_and_goes(host: Container, owner: str | None) -> str:
     """Up --save, a reboot, unsave, down, a reboot: the same address all the time, the same files at the end."""
-    address, before, identity, mark = ip(host, "eth0"), files(host), lease(host), len(host.served())
+    address, before, identity, mark = ip(host, "eth0"), files(host), host.lease(), len(host.served())
     everything = network(host, "eth0")
     assert address
     host.run(*UP)
@@ -139,7 +133,7 @@ def assert_it_comes_and_goes(host: Container, owner: str | None) -> str:
     host.reboot()
     assert_bridged(host, address, owner)
     assert until(lambda: network(host, "br0") == everything), (network(host, "br0"), everything)
-    assert lease(host) == identity
+    assert host.lease() == identity
     host.run("tapbridge", "unsave", "--quiet")
     assert files(host) == before
     assert ip(host, "br0") == address
@@ -149,7 +143,7 @@ def assert_it_comes_and_goes(host: Container, owner: str | None) -> str:
     host.reboot()
     host.wait_for(f"ip -4 -o addr show dev eth0 | grep -q ' {address} '")
     assert not Path(host.path("/sys/class/net/br0")).exists()
-    assert (files(host), lease(host)) == (before, identity)
+    assert (files(host), host.lease()) == (before, identity)
     assert "NAK" not in host.served()[mark:]
     return address
 
