@@ -115,11 +115,14 @@ def _stamp(path: Path) -> object:
 
 
 def _checked(path: Path) -> Result:
+    from tapbridge.core.rate import dump_rate
+
     rules = read_policy(path) if path.exists() else ()
     told = [
         f"line {rule.line}: {'group' if rule.group else 'user'} {rule.number} on {rule.bridge}, {rule.taps} at a time, "
         + (f"held to one address of {' or '.join(rule.macs)}" if rule.macs else "any address")
         + (", isolated" if rule.isolated else "")
+        + (f", {dump_rate(rule.rate)} bits per second" if rule.rate is not None else "")
         for rule in rules
     ]
     document = {
@@ -132,6 +135,7 @@ def _checked(path: Path) -> Result:
                 "taps": rule.taps,
                 "macs": list(rule.macs) or None,
                 "isolated": rule.isolated,
+                "rate": rule.rate,
             }
             for rule in rules
         ]
