@@ -51,6 +51,10 @@ class Taps(Protocol):
         """Delete taps by number, those that still have this alias."""
         ...
 
+    def sweep(self) -> None:
+        """Take away what taps that are gone have left."""
+        ...
+
 
 @dataclass(slots=True, kw_only=True)
 class Loan:
@@ -115,6 +119,7 @@ class Loans:
         for link, why in left:
             self._log(f"{link.name} is taken away: {why}")
         self._taps.delete((link.index, link.alias or "") for link, _ in left)
+        self._taps.sweep()
 
     def end(self, pidfds: Iterable[int]) -> None:
         """Take back what these guests had, if they have ended. Raises OSError."""
@@ -124,7 +129,7 @@ class Loans:
 
     def look(self, changed: set[int] | None) -> None:
         """Take back what is not as it was lent any more. Raises OSError."""
-        spoilt = []
+        spoilt, before = [], len(self)
         for index in list(self._by_index) if changed is None else changed & self._by_index.keys():
             loan = self._by_index[index]
             link = self._taps.find(index)
@@ -133,6 +138,8 @@ class Loans:
                 self._log(f"{loan.name} is gone")
             elif (why := _spoilt(loan, link)) is not None:
                 spoilt.append((loan, why))
+        if len(self) < before:
+            self._taps.sweep()
         self._take_back(spoilt)
 
     def _take_back(self, loans: list[tuple[Loan, str]]) -> None:
@@ -141,6 +148,7 @@ class Loans:
             self._log(f"{loan.name} is taken away from user {loan.uid}: {why}")
         if loans:
             self._taps.delete((loan.index, loan.alias) for loan, _ in loans)
+            self._taps.sweep()
 
     def _forget(self, loan: Loan) -> None:
         del self._by_index[loan.index], self._by_pidfd[loan.pidfd]

@@ -2,7 +2,7 @@
 
 A file of lines. `#` begins a comment; a line is
 
-    allow user|group WHO bridge BRIDGE [taps N] [mac PREFIX|any]… [isolated] [rate RATE]
+    allow user|group WHO bridge BRIDGE [taps N] [mac PREFIX|any]… [isolated] [rate RATE] [guard mac|ip] [ip IP]…
 
 and of the lines for a bridge the first that fits a user decides, alone. Nobody is allowed who is not named. A file in
 which one line cannot be read allows nothing at all.
@@ -18,17 +18,20 @@ from tapbridge.broker.protocol import Attach
 from tapbridge.core.macs import PREFIX, check_mac
 from tapbridge.core.rate import parse_rate
 from tapbridge.model.errors import Forbidden, InvalidName, Refused
-from tapbridge.model.values import IfName, parse_found_name
+from tapbridge.model.values import IfName, parse_found_name, parse_ip
 
 BYTES: Final = 1 << 16
 TAPS: Final = range(1, 1024)  # a bridge takes no more than 1,023 ports
-_USAGE: Final = "allow user|group WHO bridge BRIDGE [taps N] [mac PREFIX|any]… [isolated] [rate RATE]"
+_USAGE: Final = (
+    "allow user|group WHO bridge BRIDGE [taps N] [mac PREFIX|any]… [isolated] [rate RATE] [guard mac|ip] [ip IP]…"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """One line. `number` is a uid, or with `group` a gid; `macs` are prefixes of the addresses that a guest may have,
-    empty for any, and then it may change it as it likes; `rate` is in bits per second, of each tap."""
+    empty for any, and then it may change it as it likes; `rate` is in bits per second, of each tap. `guard` is mac or
+    ip, and `ips` are then what the guests may use."""
 
     line: int
     number: int
@@ -38,6 +41,8 @@ class Rule:
     macs: tuple[str, ...] = (PREFIX,)
     isolated: bool = False
     rate: int | None = None
+    guard: str | None = None
+    ips: tuple[str, ...] = ()
 
 
 class Peer(NamedTuple):
@@ -77,6 +82,8 @@ def _parse_rule(line: int, words: Sequence[str], uid_of: Number, gid_of: Number)
     macs: list[str] = []
     isolated = False
     rate: int | None = None
+    guard: str | None = None
+    ips: list[str] = []
     while rest:
         word = rest.pop(0)
         if word == "isolated" and not isolated:
@@ -85,12 +92,20 @@ def _parse_rule(line: int, words: Sequence[str], uid_of: Number, gid_of: Number)
             taps = _parse_taps(rest.pop(0))
         elif word == "rate" and rest and rate is None:
             rate = parse_rate(rest.pop(0))
+        elif word == "guard" and rest[:1] in (["mac"], ["ip"]) and guard is None:
+            guard = rest.pop(0)
+        elif word == "ip" and rest:
+            ips.append(parse_ip(rest.pop(0))[1])
         elif word == "mac" and rest:
             macs.append(_parse_prefix(rest.pop(0)))
         else:
             raise ValueError(f"{word!r} is not expected there")
     if "any" in macs and len(macs) > 1:
         raise ValueError("mac any stands beside another mac")
+    if "any" in macs and guard is not None:
+        raise ValueError("a guest with any address cannot be guarded")
+    if (guard == "ip") != bool(ips):
+        raise ValueError("guard ip and ip belong together")
     return Rule(
         line=line,
         number=gid_of(words[2]) if words[1] == "group" else uid_of(words[2]),
@@ -100,6 +115,8 @@ def _parse_rule(line: int, words: Sequence[str], uid_of: Number, gid_of: Number)
         macs=() if macs == ["any"] else tuple(macs) or (PREFIX,),
         isolated=isolated,
         rate=rate,
+        guard=guard,
+        ips=tuple(ips),
     )
 
 

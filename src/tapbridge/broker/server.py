@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from tapbridge.broker.loans import Loan, Loans, Taps
@@ -31,7 +32,7 @@ from tapbridge.core.macs import tap_mac
 from tapbridge.core.mark import LoanMark, make_loan_mark
 from tapbridge.core.rate import dump_rate
 from tapbridge.model.errors import Forbidden, HostError, TapbridgeError
-from tapbridge.model.intent import LendTap
+from tapbridge.model.intent import Guard, LendTap
 from tapbridge.model.values import Mac
 
 if TYPE_CHECKING:
@@ -220,6 +221,8 @@ class Broker:
             isolated=rule.isolated,
             rate=min((one for one in (rule.rate, asked.rate) if one is not None), default=None),
         )
+        if rule.guard is not None and asked.mac is not None:
+            intent = replace(intent, guard=Guard(mac=asked.mac, ips=rule.ips if rule.guard == "ip" else None))
         try:
             link, taps = self._taps.lend(intent)
         except Forbidden as error:  # it is the broker that lacks the right
@@ -236,6 +239,7 @@ class Broker:
         self._loans.add(loan)
         held = f"held to {intent.only}" if intent.only is not None else "with any address"
         held += f" and {dump_rate(intent.rate)} bits per second" if intent.rate is not None else ""
+        held += ", guarded" if intent.guard is not None else ""
         who = f"user {peer.uid} (PID {process.pid}) for the guest {asked.guest!r}"
         self._log(f"{loan.name} on {loan.bridge} is lent to {who}, {held}, by line {rule.line} of the policy")
         return loan, taps

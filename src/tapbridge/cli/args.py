@@ -68,10 +68,10 @@ def _backend(nic: Planned, state: State, number: int) -> Backend:
     request = nic.request
     if request.tap is not None and request.fds is not None:
         raise UsageError("a NIC has --tap or --fd, not both", code="usage")
-    if request.rate is not None:
+    if request.rate is not None or request.guard in ("mac", "ip"):
         raise UsageError(
-            "args makes no tap, so it cannot limit the rate of one",
-            hint="leave --rate out; tapbridge run makes a tap that has a rate",
+            "args makes no tap, so it can neither limit the rate of one nor guard it",
+            hint="leave --rate and --guard out; tapbridge run makes a tap that is held to them",
             code="usage",
         )
     if nic.bridge is None:

@@ -113,7 +113,8 @@ def _attach(world: World, host: Host, state: State, guest: Guest, request: NicRe
     tap, bridge = (taps[0].name, nic.bridge) if taps else (None, None)
     steps: tuple[Step, ...] = ()
     if tap is not None and bridge is not None:
-        steps = attach_steps(tap, bridge, plan.name, ipv6=has_ipv6(state), rate=request.rate)
+        ipv6, rate, guard = has_ipv6(state), request.rate, nic.guard
+        steps = attach_steps(tap, bridge, plan.name, ipv6=ipv6, rate=rate, guard=guard)
     document = {
         "outcome": "done",
         "guest": {"name": guest.name, "pid": guest.running.process.pid},

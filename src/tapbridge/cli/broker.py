@@ -123,6 +123,7 @@ def _checked(path: Path) -> Result:
         + (f"held to one address of {' or '.join(rule.macs)}" if rule.macs else "any address")
         + (", isolated" if rule.isolated else "")
         + (f", {dump_rate(rule.rate)} bits per second" if rule.rate is not None else "")
+        + (f", guarded by {' and '.join(rule.ips) or 'mac'}" if rule.guard is not None else "")
         for rule in rules
     ]
     document = {
@@ -136,6 +137,8 @@ def _checked(path: Path) -> Result:
                 "macs": list(rule.macs) or None,
                 "isolated": rule.isolated,
                 "rate": rule.rate,
+                "guard": rule.guard,
+                "ips": list(rule.ips) or None,
             }
             for rule in rules
         ]

@@ -16,7 +16,7 @@ from tapbridge.model.errors import UsageError
 GROUPS = (
     ("Start here", ("symptoms", "order", "lab")),
     ("The parts", ("tap", "bridge", "address", "mac", "names", "mtu")),
-    ("What tapbridge does", ("lease", "down", "save", "safety", "proof", "qemu", "guests", "broker", "rate")),
+    ("What tapbridge does", ("lease", "down", "save", "safety", "proof", "qemu", "guests", "broker", "guard", "rate")),
     ("What bites", ("firewall", "stp", "multicast", "ipv6", "wifi", "macvtap")),
     ("Other ways to connect a guest", ("user", "routed", "vde")),
     ("For scripts", ("exit-codes", "json")),
@@ -41,6 +41,7 @@ ALIASES = {
     "qemu": ("run", "args", "attach", "detach", "qmp", "hotplug", "ifup", "netdev", "device", "vhost", "virtio", "kvm"),
     "guests": ("ps", "guest", "vm"),
     "broker": ("policy", "unprivileged", "without-root", "helper", "bridge-helper", "permissions"),
+    "guard": ("spoofing", "filter", "filters", "arp-spoofing", "rogue-dhcp", "anti-spoofing"),
     "rate": ("limit", "bandwidth", "tc", "tbf", "police", "qos", "throttle"),
     "firewall": ("nft", "nftables", "iptables", "br-netfilter", "docker", "iifname"),
     "stp": ("spanning-tree", "forward-delay"),

@@ -16,7 +16,7 @@ from tapbridge.core.rate import parse_rate
 from tapbridge.core.topology import find_uplink
 from tapbridge.model.errors import InvalidName, Refused, UsageError
 from tapbridge.model.state import Link, State
-from tapbridge.model.values import IfName, Mac, parse_found_name, parse_mac
+from tapbridge.model.values import IfName, Mac, parse_found_name, parse_ip, parse_mac
 
 USER: Final = "user"
 QUEUES: Final = 256
@@ -38,6 +38,8 @@ class NicRequest:
     vhost: str | None = None
     mtu: int | None = None
     rate: int | None = None
+    guard: str | None = None
+    ip: tuple[str, ...] | None = None
     tap: IfName | None = None
     fds: tuple[int, ...] | None = None
 
@@ -111,6 +113,14 @@ def card_options(parser: argparse.ArgumentParser) -> None:
         "RATE",
         "bits per second that the guest may send, and as many that it gets: 100M, with K, M or G (default: no limit)",
     )
+    add(
+        "--guard",
+        _guard,
+        "mac|ip|off",
+        "drop what the guest says under another Ethernet address, as a router or as the host (mac), or from any other "
+        "IP address than --ip (ip); default off",
+    )
+    add("--ip", _ips, "IP[,IP…]", "the guest's addresses, for --guard ip")
 
 
 def script_options(parser: argparse.ArgumentParser) -> None:
@@ -134,6 +144,9 @@ def read_requests(nics: Sequence[NicRequest], alone: NicRequest) -> tuple[NicReq
     requests = _requests(nics, alone)
     if any(request.mac is not None and request.mac_prefix is not None for request in requests):
         raise UsageError("--mac-prefix is for an address that --mac does not give", hint="choose one", code="usage")
+    for request in requests:
+        if (request.guard == "ip") != (request.ip is not None):
+            raise UsageError("--guard ip and --ip belong together", hint="--guard ip --ip 192.0.2.10", code="usage")
     return requests
 
 
@@ -253,6 +266,16 @@ def _vhost(text: str) -> str:
     if text not in ("auto", "on", "off"):
         raise ValueError(f"{text!r} is not auto, on or off")
     return text
+
+
+def _guard(text: str) -> str:
+    if text not in ("mac", "ip", "off"):
+        raise ValueError(f"{text!r} is not mac, ip or off")
+    return text
+
+
+def _ips(text: str) -> tuple[str, ...]:
+    return tuple(parse_ip(word)[1] for word in text.split(","))
 
 
 def _descriptors(text: str) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from tapbridge.cli.nets import NicRequest, find_bridge
 from tapbridge.core.attach import MTU_LARGEST, MTU_USUAL
+from tapbridge.core.filters import host_ips
 from tapbridge.core.macs import (
     PREFIX,
     Seed,
@@ -27,6 +28,7 @@ from tapbridge.core.macs import (
 )
 from tapbridge.core.topology import find_guest_name, is_tap
 from tapbridge.model.errors import Refused
+from tapbridge.model.intent import Guard
 from tapbridge.model.state import Link, Neighbour, State
 from tapbridge.model.step import WriteFile
 from tapbridge.model.values import Mac
@@ -55,6 +57,7 @@ class Planned:
     mac: Mac
     queues: int
     host_mtu: int | None
+    guard: Guard | None = None
 
     @property
     def vhost(self) -> str:
@@ -124,7 +127,7 @@ def plan_guest(
     taken = set(ids(line, sections))
     nics: list[Planned] = []
     for number, (request, bridge) in enumerate(zip(requests, bridges, strict=True)):
-        nics.append(_plan_nic(request, bridge, machine, macs[number], choose_id(number, taken)))
+        nics.append(_plan_nic(request, bridge, machine, macs[number], choose_id(number, taken), state))
         taken |= {nics[-1].id, f"{nics[-1].id}-nic"}
     findings = [*_about_command(line), *(finding for nic in nics for finding in _about_nic(nic))]
     return GuestPlan(name=name, nics=tuple(nics), keep_seed=keep_seed, findings=tuple(findings))
@@ -159,14 +162,17 @@ def plan_another(
     prefix = request.mac_prefix or PREFIX
     numbered = (guest_mac(seed, name, number, own, prefix) for number in range(len(macs) + 1))
     mac = request.mac or next(mac for mac in numbered if mac not in macs)
-    nic = _plan_nic(request, bridge, machine_of(line, native=os.uname().machine), mac, choose_id(len(macs), taken))
+    machine = machine_of(line, native=os.uname().machine)
+    nic = _plan_nic(request, bridge, machine, mac, choose_id(len(macs), taken), state)
     return GuestPlan(name=name, nics=(nic,), keep_seed=keep_seed, findings=tuple(_about_nic(nic)))
 
 
-def _plan_nic(request: NicRequest, bridge: Link | None, machine: Machine, mac: Mac, name: str) -> Planned:
+def _plan_nic(request: NicRequest, bridge: Link | None, machine: Machine, mac: Mac, name: str, state: State) -> Planned:
     model = choose_model(machine, request.model)
     queues = request.queues or 1
-    check_card(model, queues=queues, vhost=request.vhost or "auto", user=bridge is None, rate=request.rate)
+    guarded = request.guard in ("mac", "ip")
+    vhost, user = request.vhost or "auto", bridge is None
+    check_card(model, queues=queues, vhost=vhost, user=user, rate=request.rate, guarded=guarded)
     return Planned(
         request=request,
         bridge=bridge,
@@ -175,7 +181,14 @@ def _plan_nic(request: NicRequest, bridge: Link | None, machine: Machine, mac: M
         mac=mac,
         queues=queues,
         host_mtu=_host_mtu(request, bridge),
+        guard=_guard(request, bridge, mac, state) if guarded else None,
     )
+
+
+def _guard(request: NicRequest, bridge: Link | None, mac: Mac, state: State) -> Guard:
+    if request.ip is not None or bridge is None:
+        return Guard(mac=mac, ips=request.ip)
+    return Guard(mac=mac, denied=host_ips(state, bridge.name))
 
 
 def _choose_macs(requests: Sequence[NicRequest], guest: str, seed: Seed, state: State) -> list[Mac]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tapbridge.cli.files import restore_files
@@ -29,6 +30,8 @@ def run(args: Namespace, world: World) -> Result:
     """Finish or take back what a crash has left. What waits to be confirmed is left alone."""
     if args.boot:
         return _at_boot(world)
+    from tapbridge.linux.filters import sweep_filters
+
     with opened(world, "recover", wait_s=args.wait) as session:
         waiting = watched(session, world)
         if waiting is not None:
@@ -36,7 +39,14 @@ def run(args: Namespace, world: World) -> Result:
             message = f"a '{waiting.applied.command}' waits to be confirmed, for {left_s:.0f} s more, and is left alone"
             finding = Finding(code="pending-change", severity=Severity.INFO, subject="recover", message=message)
             return _told("pending", finding)
-        return _told("done", settle(session))
+        return _told("done", settle(session) or _swept(sweep_filters()))
+
+
+def _swept(gone: Sequence[int]) -> Finding | None:
+    if not gone:
+        return None
+    message = f"the filters of {len(gone)} taps that are gone were taken away"
+    return Finding(code="recovered", severity=Severity.INFO, subject="filters", message=message)
 
 
 def _at_boot(world: World) -> Result:

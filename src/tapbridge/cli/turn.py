@@ -76,7 +76,12 @@ def opened(world: World, what: str, *, wait_s: float = 0.0, as_json: bool = Fals
 
 @contextmanager
 def turn(world: World, what: str, *, wait_s: float = 0.0, as_json: bool = False) -> Iterator[Session]:
-    """Hold the lock, and mend what a crash has left. Raises Forbidden, Stuck, and Refused also where a change waits."""
+    """Hold the lock, and mend what a crash, or a guest's end, has left.
+
+    Raises Forbidden, Stuck, and Refused also where a change waits.
+    """
+    from tapbridge.linux.filters import sweep_filters
+
     with opened(world, what, wait_s=wait_s, as_json=as_json) as session:
         waiting = watched(session, world)
         if waiting is not None:
@@ -87,6 +92,7 @@ def turn(world: World, what: str, *, wait_s: float = 0.0, as_json: bool = False)
                 code="pending-change",
             )
         finding = settle(session)
+        sweep_filters()
         yield Session(
             host=session.host,
             journal=session.journal,

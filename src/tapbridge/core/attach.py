@@ -29,14 +29,15 @@ def has_ipv6(state: State) -> bool:
     return any(switch.stack == "ipv6" for switch in state.sysctls)
 
 
-def port_steps(tap: IfName, bridge: Link | None, *, ipv6: bool) -> tuple[Step, ...]:
+def port_steps(tap: IfName, bridge: Link | None, *, ipv6: bool, held: tuple[Step, ...] = ()) -> tuple[Step, ...]:
     """Make a new tap, which is down, a port of the bridge, if there is one, and set it up.
 
     Where the kernel has IPv6, the host takes no address of its own on the guest's wire. The MTU is set before the
-    bridge sees it, because a bridge takes the lowest of its ports'.
+    bridge sees it, because a bridge takes the lowest of its ports'. What holds the guest on its port, `held`, comes
+    before it is up.
     """
     silent = (SetAddressGeneration(link=tap, mode=NO_ADDRESS),) if ipv6 else ()
-    return (*silent, *join_steps(tap, bridge), SetUp(link=tap, up=True))
+    return (*silent, *join_steps(tap, bridge), *held, SetUp(link=tap, up=True))
 
 
 def join_steps(tap: IfName, bridge: Link | None, mtu: int = MTU_USUAL) -> tuple[Step, ...]:

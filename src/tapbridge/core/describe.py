@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapbridge.core.describe_routes import address_words, flag_words, neighbour_words, route_words, rule_words
-from tapbridge.core.rate import burst_bytes, dump_rate
+from tapbridge.core.describe_taps import GEN_MODES, TAP_WORDS, Told
 from tapbridge.model import step as steps
-from tapbridge.model.state import NODAD, TAP_GROUP, Address
+from tapbridge.model.state import NODAD, Address
 from tapbridge.model.step import Step
-
-_GEN_MODES = {0: "eui64", 1: "none", 2: "stable_secret", 3: "random"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +35,9 @@ def describe(step: Step) -> Description:
 
 
 _READ_NEXT = "whoever reads it next finds what is so from now on"
-_Told = tuple[str, str, list[str] | str | None]
-"""Sentence, reason, and the command as words or, where it takes two, as a line."""
 
 
-def _add_link(step: steps.AddLink) -> _Told:
+def _add_link(step: steps.AddLink) -> Told:
     if step.kind == "veth":
         words = ["ip", "link", "add", step.name, "up", "mtu", str(step.mtu), "master", str(step.master)]
         words += ["type", "veth", "peer", "name", str(step.peer), "mtu", str(step.mtu)]
@@ -58,48 +54,16 @@ def _add_link(step: steps.AddLink) -> _Told:
     return f"make the bridge {step.name}", reason, words
 
 
-def _add_tap(step: steps.AddTap) -> _Told:
-    tap = step.tap
-    words = ["ip", "tuntap", "add", "dev", step.name, "mode", "tap"]
-    words += ["user", str(tap.owner)] if tap.owner is not None else []
-    words += ["group", str(tap.group)] if tap.group is not None else []
-    words += [word for word, on in (("multi_queue", tap.multi_queue), ("vnet_hdr", tap.vnet_hdr)) if on]
-    marked = ["ip", "link", "set", "dev", step.name, "address", step.mac]
-    marked += ["alias", step.alias] if step.alias else []
-    placed = ["mtu", str(step.mtu)] if step.mtu is not None else []
-    placed += ["master", step.master] if step.master is not None else []
-    lines = [words, marked]
-    lines += [["ip", "link", "property", "add", "dev", step.name, "altname", one] for one in step.altnames]
-    if step.addr_gen_mode is not None:
-        lines.append(["ip", "link", "set", step.name, "addrgenmode", _GEN_MODES[step.addr_gen_mode]])
-    lines += [["ip", "link", "set", step.name, *placed]] if placed else []
-    lines += [["ip", "link", "set", step.name, "up"]] if step.up else []
-    where = f", a port of {step.master}" if step.master is not None else ""
-    reason = "a card whose cable ends in a guest; it waits for the guest, who needs no rights to take it"
-    return f"make the tap {step.name}{where}", reason, "; ".join(map(shlex.join, lines))
-
-
-def _delete_taps(step: steps.DeleteTaps) -> _Told:
-    if len(step.taps) == 1:
-        (tap,) = step.taps
-        return f"delete the tap {tap}", "it is not wanted any more", ["ip", "link", "del", tap]
-    group = str(TAP_GROUP)
-    lines = [shlex.join(["ip", "link", "set", "dev", tap, "group", group]) for tap in step.taps]
-    lines.append(shlex.join(["ip", "link", "del", "group", group]))
-    reason = "in one link group, which goes in one act: one by one each takes the kernel 20 ms"
-    return f"delete the taps {', '.join(step.taps)}", reason, "; ".join(lines)
-
-
-def _delete_link(step: steps.DeleteLink) -> _Told:
+def _delete_link(step: steps.DeleteLink) -> Told:
     return f"delete {step.link}", "it is not needed any more", ["ip", "link", "del", step.link]
 
 
-def _set_up(step: steps.SetUp) -> _Told:
+def _set_up(step: steps.SetUp) -> Told:
     word = "up" if step.up else "down"
     return f"set {step.link} {word}", "a link that is down carries nothing", ["ip", "link", "set", step.link, word]
 
 
-def _set_master(step: steps.SetMaster) -> _Told:
+def _set_master(step: steps.SetMaster) -> Told:
     if step.master is None:
         return (
             f"take {step.link} out of its bridge",
@@ -113,12 +77,12 @@ def _set_master(step: steps.SetMaster) -> _Told:
     )
 
 
-def _set_mtu(step: steps.SetMtu) -> _Told:
+def _set_mtu(step: steps.SetMtu) -> Told:
     reason = "an MTU that was really changed stays when a smaller port joins"
     return f"set the MTU of {step.link} to {step.mtu}", reason, ["ip", "link", "set", step.link, "mtu", str(step.mtu)]
 
 
-def _set_mac(step: steps.SetMac) -> _Told:
+def _set_mac(step: steps.SetMac) -> Told:
     return (
         f"give {step.link} the Ethernet address {step.mac}",
         "an address that was set does not follow the ports",
@@ -126,13 +90,13 @@ def _set_mac(step: steps.SetMac) -> _Told:
     )
 
 
-def _set_alias(step: steps.SetAlias) -> _Told:
+def _set_alias(step: steps.SetAlias) -> Told:
     sentence = f"mark {step.link} as ours" if step.alias else f"take our mark from {step.link}"
     return sentence, "only what is marked is ever deleted", ["ip", "link", "set", step.link, "alias", step.alias or ""]
 
 
-def _set_generation(step: steps.SetAddressGeneration) -> _Told:
-    mode = _GEN_MODES.get(step.mode, str(step.mode))
+def _set_generation(step: steps.SetAddressGeneration) -> Told:
+    mode = GEN_MODES.get(step.mode, str(step.mode))
     words = ["ip", "link", "set", step.link, "addrgenmode", mode]
     if step.mode == 2:  # iproute2 sets the mode only together with a secret; the switch sets it alone
         words = ["sysctl", "-qw", f"net/ipv6/conf/{step.link}/addr_gen_mode=2"]
@@ -140,7 +104,7 @@ def _set_generation(step: steps.SetAddressGeneration) -> _Told:
     return f"{step.link} {what}", "an address must not be made twice, on the port and on the bridge", words
 
 
-def _rename(step: steps.RenameLink) -> _Told:
+def _rename(step: steps.RenameLink) -> Told:
     return (
         f"rename {step.link} to {step.to}",
         "firewall rules and configuration that speak of the name stay true",
@@ -148,7 +112,7 @@ def _rename(step: steps.RenameLink) -> _Told:
     )
 
 
-def _set_port(step: steps.SetPort) -> _Told:
+def _set_port(step: steps.SetPort) -> Told:
     port = step.port
     words = ["bridge", "link", "set", "dev", step.link]
     for name, on in (
@@ -162,19 +126,7 @@ def _set_port(step: steps.SetPort) -> _Told:
     return f"set the port flags of {step.link}", "as asked for", words
 
 
-def _limit_rate(step: steps.LimitRate) -> _Told:
-    burst = str(burst_bytes(step.rate))
-    limit = ["rate", f"{step.rate}bit", "burst", burst]
-    queue = ["tc", "qdisc", "replace", "dev", step.link, "root", "tbf", *limit, "limit", burst]
-    ingress = ["tc", "qdisc", "replace", "dev", step.link, "ingress"]
-    police = ["tc", "filter", "replace", "dev", step.link, "ingress", "handle", "1", "prio", "1", "matchall"]
-    police += ["action", "police", *limit, "mtu", "131072", "conform-exceed", "drop"]
-    sentence = f"limit {step.link} to {dump_rate(step.rate)} bits per second in each direction"
-    reason = "what the guest gets waits for its turn, what it sends beyond that is dropped"
-    return sentence, reason, "; ".join(map(shlex.join, (queue, ingress, police)))
-
-
-def _put_address(step: steps.PutAddress) -> _Told:
+def _put_address(step: steps.PutAddress) -> Told:
     address = step.address
     words = ["ip", *_family(address), "address", "replace", *address_words(address), *flag_words(address)]
     if address.family == 6 and (not step.dad or address.flags & NODAD):
@@ -185,7 +137,7 @@ def _put_address(step: steps.PutAddress) -> _Told:
     return f"put {text} on {address.link} too", "there is no moment without the address", words
 
 
-def _delete_address(step: steps.DeleteAddress) -> _Told:
+def _delete_address(step: steps.DeleteAddress) -> Told:
     address = step.address
     which = (
         [address.ip, "peer", f"{address.peer}/{address.prefix}"] if address.peer else [f"{address.ip}/{address.prefix}"]
@@ -195,8 +147,8 @@ def _delete_address(step: steps.DeleteAddress) -> _Told:
     return f"take {address.ip}/{address.prefix} from {address.link}", reason, words
 
 
-def _route(verb: str, sentence: str, reason: str) -> Callable[[Any], _Told]:
-    def told(step: steps.PutRoute | steps.AddRoute | steps.DeleteRoute) -> _Told:
+def _route(verb: str, sentence: str, reason: str) -> Callable[[Any], Told]:
+    def told(step: steps.PutRoute | steps.AddRoute | steps.DeleteRoute) -> Told:
         route = step.route
         links = ", ".join(sorted({hop.link for hop in route.nexthops if hop.link})) or "no link"
         words = ["ip", f"-{route.family}", "route", verb, *route_words(route)]
@@ -211,36 +163,36 @@ def _destination(dst: str) -> str:
     return "everywhere (the default route)" if dst in ("0.0.0.0/0", "::/0") else dst
 
 
-def _put_neighbour(step: steps.PutNeighbour) -> _Told:
+def _put_neighbour(step: steps.PutNeighbour) -> Told:
     one = step.neighbour
     reason = "the first packet out need not wait for ARP or ND"
     words = ["ip", f"-{one.family}", "neigh", "replace", *neighbour_words(one)]
     return f"tell {one.link} the neighbour {one.ip}", reason, words
 
 
-def _drop_router_routes(step: steps.DropRouterRoutes) -> _Told:
+def _drop_router_routes(step: steps.DropRouterRoutes) -> Told:
     reason = "one that came since the plan was made would lead to where no router is"
     words = ["ip", "-6", "route", "flush", "dev", step.link, "proto", "ra"]
     return f"take what routers have advertised from {step.link}", reason, words
 
 
-def _delete_neighbour(step: steps.DeleteNeighbour) -> _Told:
+def _delete_neighbour(step: steps.DeleteNeighbour) -> Told:
     one = step.neighbour
     words = ["ip", f"-{one.family}", "neigh", "del", *(["proxy"] if one.flags & 8 else []), one.ip, "dev", one.link]
     return f"take the neighbour {one.ip} from {one.link}", "it is known on the other link", words
 
 
-def _add_rule(step: steps.AddRule) -> _Told:
+def _add_rule(step: steps.AddRule) -> Told:
     words = ["ip", f"-{step.rule.family}", "rule", "add", *rule_words(step.rule)]
     return f"add the rule {step.rule.priority}", "it named the other link", words
 
 
-def _delete_rule(step: steps.DeleteRule) -> _Told:
+def _delete_rule(step: steps.DeleteRule) -> Told:
     words = ["ip", f"-{step.rule.family}", "rule", "del", *rule_words(step.rule)]
     return f"delete the rule {step.rule.priority}", "its successor is in place", words
 
 
-def _set_sysctl(step: steps.SetSysctl) -> _Told:
+def _set_sysctl(step: steps.SetSysctl) -> Told:
     one = step.sysctl
     key = f"net/{one.stack}/conf/{one.link}/{one.name}"
     reason = "the bridge behaves as the NIC did"
@@ -249,7 +201,7 @@ def _set_sysctl(step: steps.SetSysctl) -> _Told:
     return f"set {one.name} of {one.link} to {one.value}", reason, ["sysctl", "-qw", f"{key}={one.value}"]
 
 
-def _set_dns(step: steps.SetDns) -> _Told:
+def _set_dns(step: steps.SetDns) -> Told:
     dns = step.dns
     if not dns.servers and not dns.domains:
         return f"forget the DNS servers of {dns.link}", "they moved", ["resolvectl", "revert", dns.link]
@@ -257,13 +209,13 @@ def _set_dns(step: steps.SetDns) -> _Told:
     return sentence, "names go on being resolved", ["resolvectl", "dns", dns.link, *dns.servers]
 
 
-def _await(step: steps.Await) -> _Told:
+def _await(step: steps.Await) -> Told:
     is_up = f"ip link show dev {step.link} up | grep -q 'state UP'"
     words = ["sh", "-c", f"for i in $(seq {int(step.limit_s * 100)}); do {is_up} && exit; sleep 0.01; done; exit 1"]
     return f"wait until {step.link} is up, {step.limit_s:g} s at most", "before that it transmits nothing", words
 
 
-def _await_local(step: steps.AwaitLocal) -> _Told:
+def _await_local(step: steps.AwaitLocal) -> Told:
     is_local = f'ip -6 route show table local dev {step.link} | grep -q "local $ip "'
     turns = f"for i in $(seq {int(step.limit_s * 100)}); do {is_local} && break; sleep 0.01; done"
     words = ["sh", "-c", f"for ip in {' '.join(step.ips)}; do {turns}; done"]
@@ -271,16 +223,16 @@ def _await_local(step: steps.AwaitLocal) -> _Told:
     return sentence, "the kernel acknowledges an IPv6 address some time before it is in use", words
 
 
-def _shield(step: steps.Shield) -> _Told:
+def _shield(step: steps.Shield) -> Told:
     reason = "the kernel drops frames while a port joins or leaves a bridge (0.05 to 1 ms); these bypass it"
     return f"hand what arrives on {step.link} straight to {step.to} (a tcx program, Linux 6.6)", reason, None
 
 
-def _unshield(step: steps.Unshield) -> _Told:
+def _unshield(step: steps.Unshield) -> Told:
     return f"end the bypass of {step.link}", "the change is made", None
 
 
-def _stop_client(step: steps.StopClient) -> _Told:
+def _stop_client(step: steps.StopClient) -> Told:
     one = step.client
     reason = "killed, it releases nothing: the address stays ours"
     if one.pid:
@@ -289,28 +241,28 @@ def _stop_client(step: steps.StopClient) -> _Told:
     return f"end {one.program}, which holds {one.link}", reason, ["pkill", "-KILL", "-x", "-f", line]
 
 
-def _start_client(step: steps.StartClient) -> _Told:
+def _start_client(step: steps.StartClient) -> Told:
     one = step.client
     return f"start {one.program} on {one.link}", "it asks for the same lease again, by INIT-REBOOT", list(one.argv)
 
 
-def _pause_client(step: steps.PauseClient) -> _Told:
+def _pause_client(step: steps.PauseClient) -> Told:
     one = step.client
     reason = "it must not act on what it sees half done"
     return f"stop {one.program} for a moment", reason, ["pkill", "-STOP", "-x", one.program[:15]]
 
 
-def _resume_client(step: steps.ResumeClient) -> _Told:
+def _resume_client(step: steps.ResumeClient) -> Told:
     one = step.client
     return f"let {one.program} go on", "what it sees now is done", ["pkill", "-CONT", "-x", one.program[:15]]
 
 
-def _reload_client(step: steps.ReloadClient) -> _Told:
+def _reload_client(step: steps.ReloadClient) -> Told:
     reason = "links whose files are as they were are left as they are"
     return f"let {step.client.program} read its files anew", reason, ["networkctl", "reload"]
 
 
-def _await_client(step: steps.AwaitClient) -> _Told:
+def _await_client(step: steps.AwaitClient) -> Told:
     one = step.client
     told = "unmanaged" if step.left else one.files[0].path if one.files else "configur"
     holds = f"networkctl status {one.link} | grep -qF {shlex.quote(told)}"
@@ -321,19 +273,19 @@ def _await_client(step: steps.AwaitClient) -> _Told:
     return sentence, "it does so some time after it was told", words
 
 
-def _stop_unit(step: steps.StopUnit) -> _Told:
+def _stop_unit(step: steps.StopUnit) -> Told:
     names = ", ".join(dict.fromkeys(str(client.link) for client in step.clients))
     reason = "stopped, it neither releases nor deconfigures, and does not interfere"
     return f"stop {step.unit}, which holds {names}", reason, ["systemctl", "stop", step.unit]
 
 
-def _start_unit(step: steps.StartUnit) -> _Told:
+def _start_unit(step: steps.StartUnit) -> Told:
     names = ", ".join(dict.fromkeys(str(client.link) for client in step.clients))
     sentence = f"start {step.unit}, and wait until it holds {names}, {step.limit_s:g} s at most"
     return sentence, "it finds all in place and goes on with the same lease", ["systemctl", "start", step.unit]
 
 
-def _write_file(step: steps.WriteFile) -> _Told:
+def _write_file(step: steps.WriteFile) -> Told:
     if step.content is None:
         return f"delete {step.path}", "nobody reads it any more", ["rm", "-f", step.path]
     folder = shlex.quote(step.path.rpartition("/")[0])
@@ -342,7 +294,7 @@ def _write_file(step: steps.WriteFile) -> _Told:
     return f"write {step.path}", _READ_NEXT, ["sh", "-c", line]
 
 
-def _write_link_file(step: steps.WriteLinkFile) -> _Told:
+def _write_link_file(step: steps.WriteLinkFile) -> Told:
     number = f"$(cat {shlex.quote(f'/sys/class/net/{step.link}/ifindex')})"
     words = ["sh", "-c", f"printf %s {shlex.quote(step.content)} > {shlex.quote(step.folder)}/{number}"]
     return f"write the file of {step.link} in {step.folder}", _READ_NEXT, words
@@ -352,11 +304,10 @@ def _family(address: Address) -> list[str]:
     return [f"-{address.family}"]
 
 
-_WORDS: dict[type, Callable[[Any], _Told]] = {
+_WORDS: dict[type, Callable[[Any], Told]] = {
+    **TAP_WORDS,
     steps.AddLink: _add_link,
     steps.DeleteLink: _delete_link,
-    steps.AddTap: _add_tap,
-    steps.DeleteTaps: _delete_taps,
     steps.SetUp: _set_up,
     steps.SetMaster: _set_master,
     steps.SetMtu: _set_mtu,
@@ -365,7 +316,6 @@ _WORDS: dict[type, Callable[[Any], _Told]] = {
     steps.SetAddressGeneration: _set_generation,
     steps.RenameLink: _rename,
     steps.SetPort: _set_port,
-    steps.LimitRate: _limit_rate,
     steps.PutAddress: _put_address,
     steps.DeleteAddress: _delete_address,
     steps.PutRoute: _route("replace", "lead the route to {dst} through {links}", "replaced in its place, in one act"),

@@ -44,6 +44,10 @@ def perform_alone(channel: Channel, shields: Shields, step: Step) -> None:
             from tapbridge.linux.rates import limit_rate
 
             limit_rate(channel, _link(channel, step.link).index, step.rate)
+        case steps.SetFilter():
+            from tapbridge.linux.filters import set_filter
+
+            set_filter(_link(channel, step.link).index, step.guard)
         case steps.SetDns():
             from tapbridge.linux.resolved import set_dns
 

@@ -82,6 +82,10 @@ def _encode_link_step(step: Step, index_of: IndexOf) -> list[Request]:
         case steps.SetPort():
             header = LINK.pack(uapi.AF_BRIDGE, 0, index_of(step.link), 0, 0)
             return [Request(uapi.RTM_SETLINK, 0, header + _port(step.port))]
+        case steps.PutPortAddress():
+            state = uapi.NUD_NOARP | uapi.NUD_REACHABLE
+            body = NEIGHBOUR.pack(uapi.AF_BRIDGE, index_of(step.link), state, uapi.NTF_MASTER, 0)
+            return [Request(uapi.RTM_NEWNEIGH, _MAKE, body + pack_mac(uapi.NDA_LLADDR, step.mac))]
     raise TypeError(f"{type(step).__name__} is no message to the kernel")
 
 

@@ -12,24 +12,26 @@ import errno
 import select
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from tapbridge.core.attach import NO_ADDRESS, join_steps
+from tapbridge.core.filters import host_ips
 from tapbridge.core.mark import LoanMark, read_loan_mark
 from tapbridge.linux import uapi
-from tapbridge.linux.attributes import Malformed, decode_u32, pack_mac, pack_u32, walk
+from tapbridge.linux.attributes import Malformed, decode_u32, pack_u32, walk
 from tapbridge.linux.channel import Channel, Request, decode_messages
-from tapbridge.linux.decode_addresses import NEIGHBOUR
 from tapbridge.linux.decode_links import LINK, decode_links
 from tapbridge.linux.encode import encode_step
-from tapbridge.linux.observe import find_link
+from tapbridge.linux.filters import set_filter, sweep_filters
+from tapbridge.linux.observe import find_link, observe_kernel
 from tapbridge.linux.rates import limit_rate
 from tapbridge.linux.taps import delete_numbered
 from tapbridge.linux.tun import OpenTap, open_tap
 from tapbridge.model.errors import HostError, Refused
-from tapbridge.model.intent import LendTap
-from tapbridge.model.state import Link, Port
-from tapbridge.model.step import SetAddressGeneration, SetAlias, SetPort, SetUp, Step
+from tapbridge.model.intent import Guard, LendTap
+from tapbridge.model.state import Link, Port, Scope
+from tapbridge.model.step import PutPortAddress, SetAddressGeneration, SetAlias, SetPort, SetUp, Step
 from tapbridge.model.values import IfName
 
 _LEAN: Final = pack_u32(uapi.IFLA_EXT_MASK, uapi.RTEXT_FILTER_SKIP_STATS)
@@ -112,6 +114,10 @@ class LentTaps:
             [link.index for link, alias in found if link is not None and (link.kind, link.alias) == ("tap", alias)],
         )
 
+    def sweep(self) -> None:
+        """Take the filters of taps away that are gone."""
+        sweep_filters()
+
     def _require_bridge(self, name: IfName) -> Link:
         link = find_link(self._channel, name)
         if link is None or link.kind != "bridge":
@@ -130,12 +136,19 @@ class LentTaps:
             )
         return link
 
+    def _with_denied(self, guard: Guard, bridge: Link) -> Guard:
+        if guard.ips is not None:
+            return guard
+        return replace(guard, denied=host_ips(observe_kernel(self._channel, Scope.KERNEL), bridge.name))
+
     def _join(self, tap: OpenTap, bridge: Link, intent: LendTap) -> Link:
         made = find_link(self._channel, tap.name)
         if made is None:
             raise OSError(errno.ENODEV, f"the tap {tap.name} was taken away while it was made")
         if intent.rate is not None:
             limit_rate(self._channel, made.index, intent.rate)
+        if intent.guard is not None:
+            set_filter(made.index, self._with_denied(intent.guard, bridge))
         port = Port(isolated=intent.isolated, learning=intent.only is None, locked=intent.only is not None)
         steps: tuple[Step, ...] = (
             SetAlias(link=tap.name, alias=intent.alias),
@@ -147,7 +160,7 @@ class LentTaps:
         index_of = numbers.__getitem__
         requests = [request for step in steps for request in encode_step(step, index_of)]
         if intent.only is not None:
-            requests.append(_only(made.index, intent.only))
+            requests += encode_step(PutPortAddress(link=tap.name, mac=intent.only), index_of)
         requests += encode_step(SetUp(link=tap.name, up=True), index_of)
         for request, refusal in zip(requests, self._channel.carry_out(requests), strict=True):
             if refusal is not None:
@@ -165,13 +178,6 @@ def _is_as_asked(link: Link, intent: LendTap) -> bool:
         return False
     held = intent.only is not None
     return (link.port.isolated, link.port.learning, link.port.locked) == (intent.isolated, not held, held)
-
-
-def _only(index: int, mac: str) -> Request:
-    """`bridge fdb add MAC dev TAP master static`, and only if nobody has that address."""
-    state = uapi.NUD_NOARP | uapi.NUD_REACHABLE
-    body = NEIGHBOUR.pack(uapi.AF_BRIDGE, index, state, uapi.NTF_MASTER, 0) + pack_mac(uapi.NDA_LLADDR, mac)
-    return Request(uapi.RTM_NEWNEIGH, uapi.NLM_F_CREATE | uapi.NLM_F_EXCL, body)
 
 
 def _explained(request: Request, refusal: OSError, bridge: Link, intent: LendTap) -> OSError | Refused:

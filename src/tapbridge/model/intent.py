@@ -48,11 +48,22 @@ class DropTaps:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """What a guest may say of itself: that it has the address `mac`, and one of `ips`. With None instead of these, it
+    may have any IP address but those that are `denied`."""
+
+    mac: Mac
+    ips: tuple[str, ...] | None = None
+    denied: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LendTap:
     """Make a tap, a port of `bridge`, for a user who gets its open files and nothing else. `mac` is the tap's own.
 
     With `only` its guest is held to that address: the bridge drops what comes from another.
-    `rate` is in bits per second.
+    `rate` is in bits per second. With
+    a `guard` without addresses those of the host and its routers are denied.
     """
 
     bridge: IfName
@@ -64,3 +75,4 @@ class LendTap:
     vnet_hdr: bool = True
     isolated: bool = False
     rate: int | None = None
+    guard: Guard | None = None

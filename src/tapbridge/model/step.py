@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tapbridge.model.intent import Guard
 from tapbridge.model.owner_step import AwaitClient as AwaitClient
 from tapbridge.model.owner_step import PauseClient as PauseClient
 from tapbridge.model.owner_step import ReloadClient as ReloadClient
@@ -152,6 +153,23 @@ class LimitRate:
 
     link: IfName
     rate: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetFilter:
+    """Drop what a guest says beyond its guard, before the bridge sees it. The rules are for the number that the tap has
+    now, which no other link gets; no State knows of them. No step behind it happens where they cannot be set."""
+
+    link: IfName
+    guard: Guard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutPortAddress:
+    """Tell a bridge that an Ethernet address is behind this port, for good, and only if nobody has it (NLM_F_EXCL)."""
+
+    link: IfName
+    mac: Mac
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,6 +321,8 @@ Step = (
     | RenameLink
     | SetPort
     | LimitRate
+    | SetFilter
+    | PutPortAddress
     | PutAddress
     | DeleteAddress
     | PutRoute
@@ -342,6 +362,7 @@ KERNEL_STEPS = (
     SetAddressGeneration,
     RenameLink,
     SetPort,
+    PutPortAddress,
     PutAddress,
     DeleteAddress,
     PutRoute,

@@ -18,10 +18,12 @@ from tapbridge.model.step import (
     LimitRate,
     PutAddress,
     PutNeighbour,
+    PutPortAddress,
     PutRoute,
     RenameLink,
     SetAddressGeneration,
     SetAlias,
+    SetFilter,
     SetMac,
     SetMaster,
     SetMtu,
@@ -102,6 +104,8 @@ def _links_of(step: Step) -> tuple[str, ...]:
             | SetAddressGeneration()
             | RenameLink()
             | LimitRate()
+            | SetFilter()
+            | PutPortAddress()
             | Await()
             | AwaitLocal()
         ):

@@ -9,8 +9,9 @@ from tapbridge.core.attach import port_steps
 from tapbridge.core.mark import GUEST_BYTES, is_guest_name, read_loan_mark
 from tapbridge.core.topology import find_guest_name, is_tap
 from tapbridge.model.errors import Refused, UsageError
-from tapbridge.model.state import ALIAS, Link, State
-from tapbridge.model.step import LimitRate, SetAlias, Step
+from tapbridge.model.intent import Guard
+from tapbridge.model.state import ALIAS, Link, Port, State
+from tapbridge.model.step import LimitRate, PutPortAddress, SetAlias, SetFilter, SetPort, Step
 from tapbridge.model.values import IfName, Mac
 from tapbridge.qemu.argv import dump_pairs
 from tapbridge.qemu.machine import BOARD, Model
@@ -97,10 +98,19 @@ def choose_id(number: int, taken: Collection[str]) -> str:
     return name
 
 
-def check_card(model: Model, *, queues: int, vhost: str, user: bool, rate: int | None = None) -> None:
+def check_card(
+    model: Model, *, queues: int, vhost: str, user: bool, rate: int | None = None, guarded: bool = False
+) -> None:
     """Raises Refused for what only virtio, or any card, on a tap can do."""
     if user and rate is not None:
         raise Refused("user mode knows no rate", hint="leave --rate out", code="no-rate", subject="user mode")
+    if user and guarded:
+        raise Refused(
+            "user mode needs no guard: nothing of the guest's own frames leaves it",
+            hint="leave --guard out",
+            code="no-filter",
+            subject="user mode",
+        )
     if model.virtio and not user:
         return
     who = "user mode" if user else f"the model {model.name}"
@@ -110,10 +120,19 @@ def check_card(model: Model, *, queues: int, vhost: str, user: bool, rate: int |
         raise Refused(f"{who} knows no vhost", hint="leave --vhost out", code="no-vhost", subject=who)
 
 
-def attach_steps(tap: IfName, bridge: Link, guest: str, *, ipv6: bool, rate: int | None = None) -> tuple[Step, ...]:
-    """Make a new tap, which is down, a port of the bridge. The mark comes first, then what holds the guest back."""
-    limit = () if rate is None else (LimitRate(link=tap, rate=rate),)
-    return (SetAlias(link=tap, alias=dump_alias(guest)), *limit, *port_steps(tap, bridge, ipv6=ipv6))
+def attach_steps(
+    tap: IfName, bridge: Link, guest: str, *, ipv6: bool, rate: int | None = None, guard: Guard | None = None
+) -> tuple[Step, ...]:
+    """Make a new tap, which is down, a port of the bridge. The mark comes first, then what holds the guest back.
+
+    A guest that is guarded is held twice: the port's own flags stay where somebody flushes all rules.
+    """
+    before: list[Step] = [] if rate is None else [LimitRate(link=tap, rate=rate)]
+    held: tuple[Step, ...] = ()
+    if guard is not None:
+        before.append(SetFilter(link=tap, guard=guard))
+        held = (SetPort(link=tap, port=Port(learning=False, locked=True)), PutPortAddress(link=tap, mac=guard.mac))
+    return (SetAlias(link=tap, alias=dump_alias(guest)), *before, *port_steps(tap, bridge, ipv6=ipv6, held=held))
 
 
 def dump_alias(guest: str) -> str:

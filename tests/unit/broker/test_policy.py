@@ -45,6 +45,9 @@ def test_a_line_says_who_may_do_what() -> None:
         ),
     )
     assert rules("allow user 5 bridge br0 mac any")[0].macs == ()
+    (guarded,) = rules("allow user 5 bridge br0 guard ip ip 192.0.2.10 ip 2001:DB8:0::10")
+    assert (guarded.guard, guarded.ips) == ("ip", ("192.0.2.10", "2001:db8::10"))
+    assert rules("allow user 5 bridge br0 guard mac")[0].guard == "mac"
     assert rules("") == ()
 
 
@@ -75,6 +78,15 @@ def test_a_line_says_who_may_do_what() -> None:
         ("allow user alice bridge br0 rate", "rate"),
         ("allow user alice bridge br0 rate 100", "'100'"),
         ("allow user alice bridge br0 rate 1M rate 1M", "rate"),
+        ("allow user alice bridge br0 guard", "guard"),
+        ("allow user alice bridge br0 guard off", "guard"),
+        ("allow user alice bridge br0 guard mac guard mac", "guard"),
+        ("allow user alice bridge br0 guard ip", "guard ip and ip"),
+        ("allow user alice bridge br0 ip 192.0.2.1", "guard ip and ip"),
+        ("allow user alice bridge br0 guard mac ip 192.0.2.1", "guard ip and ip"),
+        ("allow user alice bridge br0 guard ip ip 192.0.2.300", "192.0.2.300"),
+        ("allow user alice bridge br0 guard ip ip 192.0.2.1/24", "192.0.2.1/24"),
+        ("allow user alice bridge br0 mac any guard mac", "any address"),
         ("allow user alice bridge br0 everything", "everything"),
         ("allow user alice bridge br0 \N{NO-BREAK SPACE}", "ASCII"),
     ],
@@ -86,7 +98,23 @@ def test_what_cannot_be_read_is_refused_with_its_line(line: str, word: str) -> N
     assert refused.value.hint
 
 
-WORDS = ("allow", "user", "group", "alice", "bridge", "br0", "taps", "1", "mac", "any")
+WORDS = (
+    "allow",
+    "user",
+    "group",
+    "alice",
+    "bridge",
+    "br0",
+    "taps",
+    "1",
+    "mac",
+    "any",
+    "guard",
+    "ip",
+    "::1",
+    "rate",
+    "1M",
+)
 
 
 @given(st.text(max_size=200) | st.lists(st.sampled_from(WORDS)).map(" ".join))

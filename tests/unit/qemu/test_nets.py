@@ -42,6 +42,16 @@ def test_options_belong_to_the_net_before_them(text: str, nics: tuple[NicRequest
     assert asked(text) == nics
 
 
+def test_addresses_and_the_guard_for_them_belong_together() -> None:
+    assert asked("--guard ip --ip 192.0.2.10,2001:DB8::10") == (
+        NicRequest(guard="ip", ip=("192.0.2.10", "2001:db8::10")),
+    )
+    assert asked("--guard mac --net br0") == (NicRequest(net="br0", guard="mac"),)
+    for words in ("--guard ip", "--ip 192.0.2.10", "--guard mac --ip 192.0.2.10", "--guard ip --net br0 --net br1"):
+        with pytest.raises(UsageError, match=r"belong together|stands before"):
+            asked(words)
+
+
 def test_an_option_before_several_nets_is_nobodys() -> None:
     with pytest.raises(UsageError, match="--mac stands before the first --net"):
         asked("--mac 52:54:00:00:00:01 --net br0 --net br1")

@@ -10,8 +10,19 @@ from hypothesis import strategies as st
 
 from tapbridge.core.topology import find_guest_name
 from tapbridge.model.errors import Refused, UsageError
+from tapbridge.model.intent import Guard
 from tapbridge.model.state import Link, State
-from tapbridge.model.step import LimitRate, SetAddressGeneration, SetAlias, SetMaster, SetMtu, SetUp
+from tapbridge.model.step import (
+    LimitRate,
+    PutPortAddress,
+    SetAddressGeneration,
+    SetAlias,
+    SetFilter,
+    SetMaster,
+    SetMtu,
+    SetPort,
+    SetUp,
+)
 from tapbridge.model.values import IfName, Mac
 from tapbridge.qemu.argv import ids, parse_command
 from tapbridge.qemu.machine import Model, choose_model, machine_of
@@ -201,6 +212,15 @@ def test_a_guest_is_held_back_before_its_tap_is_a_port() -> None:
     assert [type(step) for step in steps] == [SetAlias, LimitRate, SetMaster, SetUp]
     with pytest.raises(Refused, match="user mode knows no rate"):
         check_card(VIRTIO, queues=1, vhost="auto", user=True, rate=1_000_000)
+
+
+def test_a_guard_stands_before_the_tap_is_a_port_and_its_address_before_it_is_up() -> None:
+    mac = Mac("52:54:00:aa:00:01")
+    bridge = Link(name=IfName("br0"), kind="bridge")
+    steps = attach_steps(IfName("tbtap0"), bridge, "web", ipv6=False, guard=Guard(mac=mac))
+    assert [type(step) for step in steps] == [SetAlias, SetFilter, SetMaster, SetPort, PutPortAddress, SetUp]
+    with pytest.raises(Refused, match="user mode needs no guard"):
+        check_card(VIRTIO, queues=1, vhost="auto", user=True, guarded=True)
 
 
 def test_a_kernel_without_ipv6_and_a_usual_mtu_need_fewer_steps() -> None:

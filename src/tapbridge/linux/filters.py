@@ -1,0 +1,114 @@
+"""The filters of guests' ports: set by nft, read back by netlink, and swept away when their taps are gone.
+
+Theory of operation. nft loads all of a port's rules in one act, or none. They are counted before the tap is made a
+port, in case somebody else has taken them away. Nobody need be there when the guest ends: the rules are for a number
+that no other link gets. Whoever sets a filter, and every command that changes something, takes away what is left.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import suppress
+from itertools import takewhile
+from typing import TYPE_CHECKING, Final
+
+from tapbridge.linux.attributes import Malformed, decode_name, decode_u32, pack_name, walk, walk_each
+from tapbridge.linux.questions import NETFILTER, dump
+from tapbridge.model.errors import HostError, Refused
+from tapbridge.model.state import ALIAS
+
+if TYPE_CHECKING:  # every command that changes something sweeps, and few have to
+    from tapbridge.model.intent import Guard
+
+# include/uapi/linux/netfilter/nf_tables.h; the subsystem is the upper byte of the message's type
+_CHAINS, _RULES, _ELEMENTS = (10 << 8 | number for number in (4, 7, 13))
+_BRIDGE: Final = bytes((7, 0, 0, 0))  # struct nfgenmsg: NFPROTO_BRIDGE
+_OF_TABLE, _NAME, _CHAIN, _SET = 1, 3, 2, 2  # NFTA_…_TABLE, NFTA_CHAIN_NAME, NFTA_RULE_CHAIN, …_LIST_SET
+
+
+def set_filter(index: int, guard: Guard) -> None:
+    """Hold the guest behind this link. Raises Refused where that cannot be had."""
+    from tapbridge.core.filters import dump_filter
+    from tapbridge.linux.programs import ask
+
+    sweep_filters()
+    try:
+        ask("nft", "-f", "-", text=dump_filter(index, guard))
+        whole = _is_whole(index, guard)
+    except (HostError, OSError, struct.error, Malformed) as error:
+        raise Refused(
+            f"the filter of a guest cannot be set: {error}",
+            hint="it needs nft, and a kernel with nf_tables for bridges; or do without a guard",
+            code="no-filter",
+        ) from None
+    if not whole:
+        raise Refused(
+            "the filter of a guest was taken away while it was set",
+            hint="somebody else changes the rules of this host (nft monitor); try again",
+            code="filter-lost",
+        )
+
+
+def sweep_filters() -> tuple[int, ...]:
+    """Take away the filters of links that are gone; their numbers. One that cannot be taken away harms nobody."""
+    gone = tuple(sorted({number for number in _ports() if not _lives(number)}))
+    if gone:
+        from tapbridge.core.filters import dump_removal
+        from tapbridge.linux.programs import ask
+
+        with suppress(HostError):  # another has swept at the same time
+            ask("nft", "-f", "-", text=dump_removal(gone))
+    return gone
+
+
+def _ports() -> list[int]:
+    """The links that have a filter. None for whoever may not ask, and on a kernel without nf_tables."""
+    try:
+        names = [_name(message, _NAME) for message in _dump(_CHAINS)]
+    except (OSError, Malformed):
+        return []
+    digits = ("".join(takewhile(str.isdigit, name[1:])) for name in names if name.startswith("g"))
+    return [int(number) for number in digits if number.isascii() and 0 < len(number) < 11]
+
+
+def _lives(index: int) -> bool:
+    try:
+        socket.if_indextoname(index)
+    except OSError:
+        return False
+    return True
+
+
+def _is_whole(index: int, guard: Guard) -> bool:
+    """Whether each chain has as many rules as it was given, and the port leads to them."""
+    from tapbridge.core.filters import filter_rules
+
+    wanted = {name: len(rules) for name, rules in filter_rules(index, guard).items()}
+    found = dict.fromkeys(wanted, 0)
+    for message in _dump(_RULES):
+        chain = _name(message, _CHAIN)
+        if chain in found:
+            found[chain] += 1
+    return found == wanted and index in _leading()
+
+
+def _leading() -> set[int]:
+    """The ports that lead to rules: the keys of the map."""
+    from tapbridge.core.filters import PORTS
+
+    body = _BRIDGE + pack_name(_OF_TABLE, ALIAS) + pack_name(_SET, PORTS)
+    keys: set[int] = set()
+    for message in dump(NETFILTER, _ELEMENTS, body):
+        for _, element in walk_each(walk(message, len(_BRIDGE)).get(3, b"")):  # NFTA_SET_ELEM_LIST_ELEMENTS
+            key = walk(walk(element).get(1, b"")).get(1, b"")  # NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE
+            keys.add(decode_u32(key))
+    return keys
+
+
+def _dump(kind: int) -> list[bytes]:
+    return [m for m in dump(NETFILTER, kind, _BRIDGE) if _name(m, _OF_TABLE) == ALIAS]
+
+
+def _name(message: bytes, number: int) -> str:
+    return decode_name(walk(message, len(_BRIDGE)).get(number, b""))

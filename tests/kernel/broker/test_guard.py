@@ -1,0 +1,101 @@
+"""Taps that the broker lends with a filter: what their guests may say, and that the filter ends with the tap."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kit.brokers import ALICE, Site, site, taps, until
+from kit.claims import IPS, MAC, claims, number_of, numbered
+from kit.command import run
+
+ADDRESSES = " ".join(f"ip {ip}" for ip in IPS)
+
+
+def table() -> str:
+    return run("nft", "list", "table", "bridge", "tapbridge", check=False).stdout
+
+
+def delivered(site: Site, guest: subprocess.Popen[str]) -> set[str]:
+    """Which frames of a guest come to the LAN."""
+    every = claims()
+    with site.lan.entered():
+        lan = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    with lan:
+        lan.bind(("lan0", 3))
+        lan.settimeout(10)
+        for at, frame in [*enumerate(claim.frame for claim in every), (len(every), every[0].frame)]:
+            said = site.tell(guest, f"os.write(taps[0], bytes.fromhex('{(bytes(10) + numbered(frame, at)).hex()}'))")
+            assert said.startswith("said"), said
+        came: set[int] = set()
+        while len(every) not in came:
+            came.add(number_of(lan.recv(4096)))
+    return {claim.name for at, claim in enumerate(every) if at in came}
+
+
+@pytest.mark.parametrize(("words", "guard"), [("guard mac", "mac"), (f"guard ip {ADDRESSES}", "ip")])
+def test_a_guest_is_held_to_what_the_policy_says(words: str, guard: str) -> None:
+    with site(f"allow user {ALICE} bridge br0 {words}\n") as broker:
+        for tables in ("iptables", "ip6tables", "arptables"):
+            run("sysctl", "-qw", f"net.bridge.bridge-nf-call-{tables}=0", check=False)
+        run("ip", "addr", "add", "2001:db8::2/64", "dev", "br0", "nodad")
+        run("ip", "route", "add", "default", "via", "192.0.2.1")
+        run("ip", "-6", "route", "add", "default", "via", "2001:db8::1")
+        guest = broker.guest(ALICE, "--mac", MAC)
+        assert delivered(broker, guest) == {claim.name for claim in claims() if guard in claim.passes}
+        assert "guarded" in broker.log
+
+
+def test_the_filter_ends_with_the_tap_however_that_ends() -> None:
+    with site(f"allow user {ALICE} bridge br0 taps 9 guard mac\n") as broker:
+        killed, closed, kept = (broker.guest(ALICE, "--name", name) for name in ("killed", "closed", "kept"))
+        last = max(tap.index for tap in taps())
+        assert table().count("icmp6 {") == 3
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        assert broker.tell(closed, "[os.close(n) for n in taps]") == "said [None]"
+        assert until(lambda: table().count("icmp6 {") == 1)
+        assert f"chain g{last}icmp6 {{" in table()
+        assert kept.poll() is None
+
+
+def test_a_broker_that_is_started_again_sweeps_and_keeps_what_is_in_use() -> None:
+    with site(f"allow user {ALICE} bridge br0 taps 9 guard mac\n") as broker:
+        gone, kept = (broker.guest(ALICE, "--name", name) for name in ("gone", "kept"))
+        assert broker.stop(signal.SIGKILL) != 0
+        before = table()
+        gone.kill()
+        gone.wait()
+        broker.start()
+        assert until(lambda: table().count("icmp6 {") == 1)
+        assert before.count("icmp6 {") == 2
+        assert kept.poll() is None
+        assert broker.guest(ALICE, "--name", "next").poll() is None
+        assert table().count("icmp6 {") == 2
+
+
+def test_a_user_cannot_loosen_the_guard_and_asks_for_none() -> None:
+    with site(f"allow user {ALICE} bridge br0 taps 2 guard mac\n") as broker:
+        done = broker.run(ALICE, "--guard", "ip", "--ip", IPS[0])
+        assert done.returncode == 3
+        assert "the policy's to say" in done.stderr
+        broker.guest(ALICE, "--guard", "off")
+        assert table().count("icmp6 {") == 1
+
+
+def test_where_no_filter_can_be_set_there_is_no_tap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with site(f"allow user {ALICE} bridge br0 guard mac\n") as broker:
+        broker.stop()
+        for program in ("unshare", "sh", "mount"):
+            (tmp_path / program).symlink_to(shutil.which(program) or "")
+        with monkeypatch.context() as poor:
+            poor.setenv("PATH", str(tmp_path))
+            broker.start()
+        done = broker.run(ALICE)
+        assert (done.returncode, taps()) == (3, [])
+        assert "the filter of a guest cannot be set: nft cannot be started" in done.stderr
