@@ -123,6 +123,20 @@ def test_a_bridge_that_comes_later_gets_its_taps(bridged: Container) -> None:
     bridged.wait_for("tapbridge tap list | grep -q 'web0.*br0'")
 
 
+def test_bridges_that_come_while_the_service_is_at_work_get_their_taps(bridged: Container) -> None:
+    bridged.wait_for("ip link show br0")
+    bridged.run("tapbridge", "tap", "add", "web0", "--bridge", "br0", "--persist")
+    bridged.run(f"mkdir -p /run/systemd/system/{TAPS}.d")
+    bridged.path(f"/run/systemd/system/{TAPS}.d/slow.conf").write_text("[Service]\nExecStartPost=sleep 3\n")
+    bridged.run("systemctl daemon-reload; ip link del br0")
+    assert places(bridged) == {"web0": None}
+    bridged.run("systemctl", "--no-block", "start", TAPS)
+    bridged.wait_for(f"systemctl show -p ControlPID {TAPS} | grep -qv '=0$'")  # it has looked, and goes on
+    bridged.run("for number in 1 2 3 4 5 6 7; do ip link add more$number type bridge; sleep 0.3; done")
+    bridged.run("ip link add br0 type bridge")
+    bridged.wait_for("tapbridge tap list | grep -q 'web0.*br0'")
+
+
 def refused(host: Container, *words: str) -> tuple[int, str]:
     """The exit code and the code of the finding of an install that must not be carried out."""
     done = host.run(*words, "service", "install", "--json", check=False)

@@ -70,14 +70,16 @@ SystemCallArchitectures=native
 WantedBy=sysinit.target
 """
 
-# A bridge that comes later, as NetworkManager's do, starts it again by the rule of udev below. Which taps are meant is
-# told by the network namespace of process 1, and asking for that needs CAP_SYS_PTRACE.
+# A bridge that comes later, as NetworkManager's do, has it run anew by the rule of udev below, however often that is:
+# hence no limit of starts. Which taps are meant is told by the network namespace of process 1, and asking for that
+# needs CAP_SYS_PTRACE.
 _TAPS_SERVICE: Final = """\
 [Unit]
 Description=Bring persistent taps back, and give each its place in its bridge
 RequiresMountsFor={state} {python}
 ConditionPathExists={state}/taps
 After=network.target
+StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
@@ -103,10 +105,12 @@ SystemCallArchitectures=native
 [Install]
 WantedBy=multi-user.target
 """
-# SYSTEMD_WANTS= would do the same, but not in a container, where systemd has no units of devices.
+# Not `start`, which does nothing while the service is at work and may have looked already; a run that is ended in the
+# middle takes back what it has begun. SYSTEMD_WANTS= would start it, but not in a container, where systemd has no units
+# of devices.
 _TAPS_RULE: Final = """\
 # A bridge that has come may be the one that persistent taps wait for.
-ACTION=="add", SUBSYSTEM=="net", ENV{{DEVTYPE}}=="bridge", RUN+="/bin/systemctl --no-block start {unit}"
+ACTION=="add", SUBSYSTEM=="net", ENV{{DEVTYPE}}=="bridge", RUN+="/bin/systemctl --no-block restart {unit}"
 """
 
 # The folder may be there already, made by root with another umask; what is private in it is so by itself.
