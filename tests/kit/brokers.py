@@ -30,7 +30,7 @@ FREE = f"allow user {ALICE} bridge br0 taps 2 mac any\n"
 HELPER_OF_QEMU = Path(sys.executable).parent / "tapbridge-bridge-helper"
 
 # /sys shows the network of whoever mounted it; the broker's is to show its own.
-_WITH_SYS = (
+WITH_SYS = (
     *("unshare", "--mount", "--propagation", "private"),
     *("sh", "-c", 'mount -t sysfs sysfs /sys && exec "$@"', "sh"),
 )
@@ -101,7 +101,7 @@ class Site:
         before = path.read_text().count("ready") if path.exists() else 0
         with open(path, "a") as log:
             words = (sys.executable, "-m", "tapbridge", "broker", "--root", str(self.folder))
-            self.broker = subprocess.Popen([*_WITH_SYS, *words], stderr=log, stdout=log, stdin=subprocess.DEVNULL)
+            self.broker = subprocess.Popen([*WITH_SYS, *words], stderr=log, stdout=log, stdin=subprocess.DEVNULL)
         started = self.broker
         assert until(lambda: started.poll() is not None or self.log.count("ready") > before), self.log
         assert started.poll() is None, self.log

@@ -80,6 +80,24 @@ def test_a_guest_outlives_the_broker_and_is_known_to_the_next_one(serving: Conta
     serving.wait_for("! ip link show tbtap0", limit_s=2)
 
 
+def test_nothing_is_lent_of_a_bridge_that_may_be_taken_back(serving: Container) -> None:
+    serving.run(
+        "ip link add nic7 up type veth peer name far7; ip link set far7 up; ip addr add 198.51.100.7/24 dev nic7"
+    )
+    serving.run("echo 'allow user 1000 bridge br7' >>/etc/tapbridge/broker.policy")
+    asked = f"{USER} tapbridge run --net br7 -- {QEMU} 0"
+    serving.run("tapbridge", "up", "nic7", "--bridge", "br7", "--yes", "--confirm", "60", "--no-wait")
+    try:
+        refused = serving.run(asked, check=False)
+        assert (refused.returncode, "waits to be confirmed" in refused.stderr) == (3, True)
+    finally:
+        serving.run("tapbridge", "confirm")
+    assert "master br7" in serving.run(asked).stdout
+    serving.wait_for("! ip link show tbtap0", limit_s=2)
+    serving.run("tapbridge", "down", "br7", "--yes")
+    serving.run("ip link del nic7")
+
+
 def test_remove_leaves_nothing_behind(serving: Container) -> None:
     serving.run("tapbridge", "service", "remove")
     assert serving.run("find /etc/systemd -name '*tapbridge*'; ls /run/tapbridge").stdout == ""

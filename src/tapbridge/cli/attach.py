@@ -50,7 +50,7 @@ def run(args: Namespace, world: World) -> Result:
     with _place(args, world) as (host, findings):
         state = host.observe(Scope.KERNEL)
         with conversation(args.guest, state) as guest:
-            result = _attach(world, host, state, guest, requests[0])
+            result = _attach(world, host, state, guest, requests[0], args.wait)
     return replace(result, findings=(*findings, *result.findings))
 
 
@@ -67,7 +67,7 @@ def _place(args: Namespace, world: World) -> Iterator[tuple[Host, tuple[Finding,
         yield session.host, session.findings
 
 
-def _attach(world: World, host: Host, state: State, guest: Guest, request: NicRequest) -> Result:
+def _attach(world: World, host: Host, state: State, guest: Guest, request: NicRequest, wait_s: int) -> Result:
     from tapbridge.cli.hotplug import card_document, unhurried
     from tapbridge.cli.making import keep_seed
     from tapbridge.cli.nics import check_free, plan_another
@@ -99,7 +99,7 @@ def _attach(world: World, host: Host, state: State, guest: Guest, request: NicRe
     taps: list[OpenTap] = []
     try:
         with unhurried() as look:
-            backend = _make(world, host, state, guest, plan, taps)
+            backend = _make(world, host, state, guest, plan, taps, wait_s)
             name = _free_name(taps[0].name, guest) if taps else name
             plug(guest.monitor, replace(nic, id=name).nic(backend), types, port, look)
     except BaseException as error:
@@ -129,7 +129,9 @@ def _attach(world: World, host: Host, state: State, guest: Guest, request: NicRe
     return Result(document=document, text=text, findings=(*guest.findings, *plan.findings))
 
 
-def _make(world: World, host: Host, state: State, guest: Guest, plan: GuestPlan, taps: list[OpenTap]) -> Backend:
+def _make(
+    world: World, host: Host, state: State, guest: Guest, plan: GuestPlan, taps: list[OpenTap], wait_s: int
+) -> Backend:
     """The tap, made or borrowed. It goes into `taps` as soon as it is there."""
     from tapbridge.cli.making import make_tap, open_files, vhost_files
 
@@ -139,7 +141,7 @@ def _make(world: World, host: Host, state: State, guest: Guest, plan: GuestPlan,
     from tapbridge.cli.borrowing import borrow_taps
 
     vhost = vhost_files(nic)
-    borrow_taps(plan, world, taps, guest.running.process.pid)
+    borrow_taps(plan, world, taps, guest.running.process.pid, wait_s)
     return open_files(taps[0], vhost)
 
 

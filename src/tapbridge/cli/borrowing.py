@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tapbridge.broker.client import Client
 from tapbridge.broker.protocol import Attach
@@ -17,9 +18,16 @@ if TYPE_CHECKING:
     from tapbridge.cli.world import World
 
 
-def borrow_taps(guest: GuestPlan, world: World, taps: list[OpenTap], pid: int) -> None:
+_PAUSE_S: Final = 0.05  # between two tries
+
+
+def borrow_taps(guest: GuestPlan, world: World, taps: list[OpenTap], pid: int, wait_s: float) -> None:
     """Borrow a tap for each NIC on a bridge, for the process that is the guest or is to be it. Each goes into `taps` as
-    soon as it is there. Raises Forbidden, Refused, HostError."""
+    soon as it is there. Waits `wait_s` at most while the network is being changed.
+
+    Raises Forbidden, Refused, HostError.
+    """
+    deadline = world.clock.monotonic() + wait_s
     nics: Sequence[Planned] = [nic for nic in guest.nics if nic.bridge is not None]
     if any(nic.guard is not None for nic in nics):
         raise Refused(
@@ -33,6 +41,18 @@ def borrow_taps(guest: GuestPlan, world: World, taps: list[OpenTap], pid: int) -
             for nic in nics:
                 assert nic.bridge is not None, "user mode needs no tap"
                 request = Attach(nic.bridge.name, guest.name, nic.mac, nic.queues, rate=nic.request.rate)
-                taps.append(OpenTap(*client.attach(request, pidfd)))
+                while (tap := _find_tap(client, request, pidfd, last=world.clock.monotonic() >= deadline)) is None:
+                    time.sleep(_PAUSE_S)
+                taps.append(tap)
     finally:
         os.close(pidfd)
+
+
+def _find_tap(client: Client, request: Attach, pidfd: int, *, last: bool) -> OpenTap | None:
+    """The tap; None where there is to be another try."""
+    try:
+        return OpenTap(*client.attach(request, pidfd))
+    except Refused as refusal:
+        if last or refusal.code != "locked":
+            raise
+        return None

@@ -40,7 +40,8 @@ def run(args: Namespace, world: World) -> Result:
 
     gc.enable()  # this command lives long enough
     _raise_limit()
-    taps = LentTaps()
+    with world.host() as host:
+        taps = LentTaps(quiet_in(world.journal_dir(host)))
     try:
         with _listening(world) as listener:
             rules = rules_of(path, _log)
@@ -103,6 +104,35 @@ def rules_of(path: Path, log: Callable[[str], None]) -> Callable[[], tuple[Rule,
         return rules
 
     return now
+
+
+def quiet_in(folder: Path) -> Callable[[], None]:
+    """What raises Refused while a change of the network is at work whose lock and journal are in this folder, or has
+    left its journal there: one that waits to be confirmed may take a bridge away, one that was cut off as well."""
+    from tapbridge.transact.journal import Journal
+    from tapbridge.transact.lock import is_held
+
+    journal = Journal(folder).path
+
+    def require_quiet() -> None:
+        try:
+            at_work, waits = is_held(folder), journal.exists()
+        except OSError as error:
+            raise HostError(f"the broker cannot see whether the network is being changed: {error.strerror}") from None
+        if at_work:
+            raise Refused(
+                "the network of this host is being changed at this moment",
+                hint="try again; tapbridge run --wait does so by itself",
+                code="locked",
+            )
+        if waits:
+            raise Refused(
+                "a change of this host's network waits to be confirmed, or was cut off",
+                hint="root ends it: tapbridge confirm, rollback or recover",
+                code="pending-change",
+            )
+
+    return require_quiet
 
 
 def _stamp(path: Path) -> object:

@@ -13,10 +13,12 @@ import os
 import socket
 import struct
 import sys
+import time
 from collections.abc import Sequence
 
 _MESSAGE_BYTES = 4096
 _LIMIT_S = 10.0
+_PAUSE_S = 0.05  # between two tries, while the network is being changed
 _USAGE = "usage: tapbridge-bridge-helper --br=BRIDGE --fd=N [--use-vnet]"
 
 
@@ -79,25 +81,31 @@ def _borrow(qemu: socket.socket, bridge: str, vnet_hdr: bool) -> bytes:
             broker.connect(path)
         except OSError as error:
             raise _Failure(5, f"no broker listens at {path}: {error.strerror}") from None
+        deadline = time.monotonic() + _LIMIT_S
         try:
             guest = struct.pack("=i", os.pidfd_open(pid))
-            broker.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, guest)])
-            message, told, _, _ = broker.recvmsg(_MESSAGE_BYTES, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+            while True:
+                broker.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, guest)])
+                message, told, _, _ = broker.recvmsg(_MESSAGE_BYTES, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+                if told:
+                    return bytes(told[0][2])
+                code, failure = _refused(message)
+                if code != "locked" or time.monotonic() >= deadline:
+                    raise failure
+                time.sleep(_PAUSE_S)
         except OSError as error:
             raise _Failure(1, f"the broker does not answer: {error.strerror or error}") from None
-    if told:
-        return bytes(told[0][2])
-    raise _refused(message)
 
 
-def _refused(message: bytes) -> _Failure:
+def _refused(message: bytes) -> tuple[str, _Failure]:
+    """The code of a refusal, and the refusal."""
     import json
 
     try:
         found = json.loads(message)
-        return _Failure(int(found["exit"]), found["message"])
+        return found["code"], _Failure(int(found["exit"]), found["message"])
     except (ValueError, KeyError, TypeError):
-        return _Failure(1, "the broker's answer cannot be read")
+        return "", _Failure(1, "the broker's answer cannot be read")
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def _borrowed(
         guest = plan_guest(args, world, state, line, requests)
         check_free(guest, state, lambda _: False)
         vhosts = [vhost_files(nic) for nic in guest.nics]
-        borrow_taps(guest, world, taps, os.getpid())
+        borrow_taps(guest, world, taps, os.getpid(), args.wait)
         lent = iter(taps)
         backends: list[Backend] = [
             UserMode() if nic.bridge is None else open_files(next(lent), vhost)

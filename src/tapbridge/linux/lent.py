@@ -4,13 +4,16 @@ Whoever has a tap's file may still change the tap's address, its user, and wheth
 drivers/net/tun.c). None of these moves a bridge whose own address was set by somebody; one that was not follows the
 lowest of its ports', so it gets no such port. A tap's new address, though, becomes an address of the host's on that
 bridge, and takes away what was behind it: that is what `changed` is for.
+
+Whoever changes the network of the host looks at it under a lock; a tap is looked for a change once it is on its bridge,
+and for its bridge after that. So either the change has seen the tap, or there is none.
 """
 
 from __future__ import annotations
 
 import errno
 import select
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -40,9 +43,13 @@ _DATAGRAMS: Final = 64  # that are read at a time
 
 
 class LentTaps:
-    """The taps of one broker, in the network namespace of the thread that makes this. Raises OSError."""
+    """The taps of one broker, in the network namespace of the thread that makes this. Raises OSError.
 
-    def __init__(self) -> None:
+    `require_quiet` raises Refused or HostError while somebody else changes that network.
+    """
+
+    def __init__(self, require_quiet: Callable[[], None]) -> None:
+        self._require_quiet = require_quiet
         self._channel = Channel()
         self._news = Channel(uapi.RTMGRP_LINK)
         self._news.socket.setblocking(False)
@@ -61,6 +68,7 @@ class LentTaps:
 
         Raises Refused, HostError; then there is no tap.
         """
+        self._require_quiet()
         try:
             bridge = self._require_bridge(intent.bridge)
             tap = open_tap(intent.mac, queues=intent.queues, vnet_hdr=intent.vnet_hdr, owner=intent.owner)
@@ -165,6 +173,7 @@ class LentTaps:
         for request, refusal in zip(requests, self._channel.carry_out(requests), strict=True):
             if refusal is not None:
                 raise _explained(request, refusal, bridge, intent)
+        self._require_quiet()
         told = self._ask(made.index)
         link = decode_links((told,))[0]
         if decode_u32(walk(told, LINK.size).get(uapi.IFLA_MASTER)) != bridge.index or not _is_as_asked(link, intent):

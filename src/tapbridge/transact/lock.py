@@ -30,6 +30,26 @@ def writing(folder: Path, wait_s: float = 0.0, press: Callable[[int], None] | No
         _release(held, folder)
 
 
+def is_held(folder: Path) -> bool:
+    """Whether somebody holds the lock of this folder. A file that a dead holder has left means nothing.
+
+    Raises OSError.
+    """
+    import fcntl
+
+    try:
+        found = os.open(folder / _NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(found, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(found)
+    return False
+
+
 def _release(held: int, folder: Path) -> None:
     """Raises nothing: what was done under the lock is done."""
     take_away(folder / _NAME)

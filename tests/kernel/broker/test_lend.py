@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from kit.brokers import (
     EVE,
     FREE,
     HELPER_OF_QEMU,
+    WITH_SYS,
     Site,
     as_user,
     links,
@@ -27,6 +29,8 @@ from kit.brokers import (
 )
 from kit.command import run
 from kit.holders import by_link, look
+from tapbridge.linux.host import LinuxHost
+from tapbridge.transact.lock import is_held, writing
 
 MAC = "52:54:00:aa:00:01"
 FRAME = "02:00:00:00:00:12 {source} 88b5 7061796c6f6164"  # to lan0, of an experimental ethertype
@@ -238,3 +242,65 @@ def test_a_user_whose_addresses_begin_otherwise_says_how() -> None:
         broker.guest(ALICE, "--name", "web", "--mac-prefix", "02:aa:bb")
         (tap,) = taps()
         assert (tap.mac or "").startswith("fe:aa:bb:")
+
+
+@pytest.fixture
+def folder(broker: Site) -> Path:
+    """Where a change of this network has its lock and its journal."""
+    with LinuxHost() as host:
+        return broker.folder / f"run/tapbridge/netns-{host.cookie()}"
+
+
+def test_nothing_is_lent_while_the_network_is_being_changed(broker: Site, folder: Path) -> None:
+    with writing(folder):
+        assert broker.ask(as_user(ALICE), mac=MAC) == "refused 3 locked"
+        assert "is being changed at this moment" in broker.run(ALICE, "--mac", MAC).stderr
+        assert taps() == []
+    assert broker.ask(as_user(ALICE), mac=MAC) == "lent tbtap0"
+
+
+def test_nothing_is_lent_while_a_change_may_still_be_taken_back(broker: Site, folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    (folder / "journal").touch()
+    assert broker.ask(as_user(ALICE), mac=MAC) == "refused 3 pending-change"
+    assert taps() == []
+    (folder / "journal").rename(folder / "lock")  # what somebody has left who was killed, and holds nothing
+    assert broker.ask(as_user(ALICE), mac=MAC) == "lent tbtap0"
+
+
+def test_who_can_wait_gets_his_tap_when_the_change_has_ended(broker: Site, folder: Path) -> None:
+    broker.write_policy(f"allow user {ALICE} bridge br0\nallow user 0 bridge br0 mac any")
+    folder.mkdir(mode=0o700)
+    for borrow in (
+        lambda: broker.guest(ALICE, "--wait", "20").poll(),
+        lambda: borrow_by_helper(broker, 0, "--br=br0")[0],
+    ):
+        before = broker.log.count("being changed")
+        with subprocess.Popen(["flock", folder / "lock", "sleep", "1"]) as change:
+            assert until(lambda: is_held(folder))
+            assert not borrow()
+            assert change.poll() == 0
+        assert broker.log.count("being changed") > before
+
+
+# A change begins at the second look: before, after, and when it has been refused.
+BEGINS = f"""
+import os
+from tapbridge.linux.lent import LentTaps
+from tapbridge.model.errors import Refused
+from tapbridge.model.intent import LendTap
+seen = []
+def require_quiet():
+    seen.append(os.path.exists("/sys/class/net/tbtap0"))
+    if len(seen) == 2:
+        raise Refused("a change has begun", code="locked")
+try:
+    LentTaps(require_quiet).lend(LendTap(bridge="br0", mac="fe:00:00:00:00:01", owner={ALICE}, alias="x"))
+except Refused as refusal:
+    print(refusal.code, *seen, os.path.exists("/sys/class/net/tbtap0"))
+"""
+
+
+@pytest.mark.usefixtures("broker")
+def test_a_change_that_began_meanwhile_leaves_no_tap() -> None:
+    assert run(*WITH_SYS, sys.executable, "-c", BEGINS).stdout == "locked False True False\n"
