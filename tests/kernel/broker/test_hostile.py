@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from kit.brokers import ALICE, BRIDGE_MAC, Site, as_user, links, taps, until
 from kit.command import run
 from kit.tally import WHOLE
 from tapbridge.linux.host import LinuxHost
-from tapbridge.model.state import Address, Link, Scope
+from tapbridge.model.state import TENTATIVE, Address, Link, Scope
 
 LIMIT_S = 1.0
 MAC = "52:54:00:aa:00:01"
@@ -51,12 +52,14 @@ Seen = tuple[list[Link], tuple[Address, ...], str]
 
 
 def seen() -> Seen:
-    """Everything but the taps: links, addresses, and where the bridge sends what is for the LAN."""
+    """Everything but the taps: links, addresses (tested for duplicates or not), and where the bridge sends what is for
+    the LAN."""
     with LinuxHost() as host:
         state = host.observe(Scope.KERNEL)
     behind = run("bridge", "fdb", "show", "br", "br0").stdout
     kept = sorted(line for line in behind.splitlines() if "tbtap" not in line and "33:33" not in line)
-    return [link for link in state.links if link.kind != "tap"], state.addresses, "\n".join(kept)
+    addresses = tuple(replace(address, flags=address.flags & ~TENTATIVE) for address in state.addresses)
+    return [link for link in state.links if link.kind != "tap"], addresses, "\n".join(kept)
 
 
 @pytest.mark.parametrize("name", [*HARMFUL, *HARMLESS])
