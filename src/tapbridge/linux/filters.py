@@ -65,7 +65,8 @@ def sweep_filters() -> tuple[int, ...]:
 def _ports() -> list[int]:
     """The links that have a filter. None for whoever may not ask, and on a kernel without nf_tables."""
     try:
-        names = [_name(message, _NAME) for message in _dump(_CHAINS)]
+        chains = [message for message in dump(NETFILTER, _CHAINS, _BRIDGE) if _name(message, _OF_TABLE) == ALIAS]
+        names = [_name(message, _NAME) for message in chains]
     except (OSError, Malformed):
         return []
     digits = ("".join(takewhile(str.isdigit, name[1:])) for name in names if name.startswith("g"))
@@ -84,13 +85,11 @@ def _is_whole(index: int, guard: Guard) -> bool:
     """Whether each chain has as many rules as it was given, and the port leads to them."""
     from tapbridge.core.filters import filter_rules
 
-    wanted = {name: len(rules) for name, rules in filter_rules(index, guard).items()}
-    found = dict.fromkeys(wanted, 0)
-    for message in _dump(_RULES):
-        chain = _name(message, _CHAIN)
-        if chain in found:
-            found[chain] += 1
-    return found == wanted and index in _leading()
+    of_table = _BRIDGE + pack_name(_OF_TABLE, ALIAS)
+    for chain, rules in filter_rules(index, guard).items():
+        if len(dump(NETFILTER, _RULES, of_table + pack_name(_CHAIN, chain))) != len(rules):
+            return False
+    return index in _leading()
 
 
 def _leading() -> set[int]:
@@ -104,10 +103,6 @@ def _leading() -> set[int]:
             key = walk(walk(element).get(1, b"")).get(1, b"")  # NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE
             keys.add(decode_u32(key))
     return keys
-
-
-def _dump(kind: int) -> list[bytes]:
-    return [m for m in dump(NETFILTER, kind, _BRIDGE) if _name(m, _OF_TABLE) == ALIAS]
 
 
 def _name(message: bytes, number: int) -> str:
