@@ -1,4 +1,4 @@
-"""The rate of a guest, in both directions: Debian's kernel has all that it takes."""
+"""The rate of a guest, in both directions: Debian's kernel has all that it takes. And its guard, on an older kernel."""
 
 from __future__ import annotations
 
@@ -43,3 +43,12 @@ def test_a_user_is_held_to_the_rate_of_the_policy_and_may_ask_for_less(machine: 
         said = machine.run(words).stdout
         assert "tbf" in said and said.count(f"rate {told}") == 2, said
     machine.run("systemctl stop broker; rm /etc/tapbridge/broker.policy; userdel --remove alice")
+
+
+def test_a_guest_is_guarded_on_this_kernel_too(machine: Vm) -> None:
+    shown = "sh -c 'nft list table bridge tapbridge; bridge -d link; : fds='"
+    guard = "--guard ip --ip 192.0.2.10,2001:db8::10 --allow vlan"
+    said = machine.run(f"tapbridge run --net br9 {guard} -- {shown}").stdout
+    assert "ip saddr != 192.0.2.10 counter" in said and "locked on" in said
+    assert machine.run("tapbridge", "recover").returncode == 0
+    assert "icmp6" not in machine.run("nft list ruleset").stdout

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from tapbridge.core.attach import MTU_LARGEST, PORTS
+from tapbridge.core.filters import ALLOWED
 from tapbridge.core.macs import PREFIX, parse_prefix
 from tapbridge.core.rate import parse_rate
 from tapbridge.core.topology import find_uplink
@@ -40,6 +41,7 @@ class NicRequest:
     rate: int | None = None
     guard: str | None = None
     ip: tuple[str, ...] | None = None
+    allow: tuple[str, ...] | None = None
     tap: IfName | None = None
     fds: tuple[int, ...] | None = None
 
@@ -121,6 +123,13 @@ def card_options(parser: argparse.ArgumentParser) -> None:
         "IP address than --ip (ip); default off",
     )
     add("--ip", _ips, "IP[,IP…]", "the guest's addresses, for --guard ip")
+    add(
+        "--allow",
+        _allowed,
+        "WORD[,WORD…]",
+        "what a guarded guest may do all the same: dhcp (serve or relay it), macs (use other Ethernet addresses), "
+        "router (advertise itself), vlan (tag)",
+    )
 
 
 def script_options(parser: argparse.ArgumentParser) -> None:
@@ -147,6 +156,8 @@ def read_requests(nics: Sequence[NicRequest], alone: NicRequest) -> tuple[NicReq
     for request in requests:
         if (request.guard == "ip") != (request.ip is not None):
             raise UsageError("--guard ip and --ip belong together", hint="--guard ip --ip 192.0.2.10", code="usage")
+        if request.allow is not None and request.guard not in ("mac", "ip"):
+            raise UsageError("--allow is for a guest that is guarded", hint="--guard mac --allow vlan", code="usage")
     return requests
 
 
@@ -272,6 +283,14 @@ def _guard(text: str) -> str:
     if text not in ("mac", "ip", "off"):
         raise ValueError(f"{text!r} is not mac, ip or off")
     return text
+
+
+def _allowed(text: str) -> tuple[str, ...]:
+    words = text.split(",")
+    unknown = [word for word in words if word not in ALLOWED]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is not {', '.join(ALLOWED[:-1])} or {ALLOWED[-1]}")
+    return tuple(sorted(set(words)))
 
 
 def _ips(text: str) -> tuple[str, ...]:

@@ -186,9 +186,10 @@ def _plan_nic(request: NicRequest, bridge: Link | None, machine: Machine, mac: M
 
 
 def _guard(request: NicRequest, bridge: Link | None, mac: Mac, state: State) -> Guard:
+    allowed = request.allow or ()
     if request.ip is not None or bridge is None:
-        return Guard(mac=mac, ips=request.ip)
-    return Guard(mac=mac, denied=host_ips(state, bridge.name))
+        return Guard(mac=mac, ips=request.ip, allowed=allowed)
+    return Guard(mac=mac, denied=host_ips(state, bridge.name), allowed=allowed)
 
 
 def _choose_macs(requests: Sequence[NicRequest], guest: str, seed: Seed, state: State) -> list[Mac]:

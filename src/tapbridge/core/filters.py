@@ -21,6 +21,10 @@ from tapbridge.model.values import IfName, Mac, ip_bits, parse_ip
 
 TABLE: Final = ALIAS
 PORTS: Final = "ports"
+ALLOWED: Final = ("dhcp", "macs", "router", "vlan")
+"""What a guarded guest may be allowed: to serve or relay DHCP, to use other Ethernet addresses, to advertise itself as
+an IPv6 router, to tag."""
+
 CHAINS: Final = ("", "arp", "ip", "ip6", "ll", "na", "icmp6")
 """What the names of a port's chains end with."""
 
@@ -46,16 +50,15 @@ def filter_rules(port: int | str, guard: Guard) -> dict[str, list[str]]:
     four, six = _split(guard.ips if guard.ips is not None else guard.denied)
     if guard.ips is not None:
         six = sorted({*six, link_local(guard.mac)})
-    held = guard.ips is not None
     name = chain_name(port)
     return {
-        name: _frames(name, guard.mac),
-        f"{name}arp": _arp(guard.mac, four, held),
-        f"{name}ip": _ip(guard.mac, four, held),
-        f"{name}ip6": _ip6(name, six, held),
-        f"{name}ll": _link_local_rules(name),
-        f"{name}na": _advertisements(guard.mac, six, held),
-        f"{name}icmp6": _icmp6(name, guard.mac),
+        name: _frames(name, guard),
+        f"{name}arp": _arp(guard, four),
+        f"{name}ip": _ip(guard, four),
+        f"{name}ip6": _ip6(name, guard, six),
+        f"{name}ll": _link_local_rules(name, guard),
+        f"{name}na": _advertisements(guard, six),
+        f"{name}icmp6": _icmp6(name, guard),
     }
 
 
@@ -97,91 +100,101 @@ def _split(ips: Sequence[str]) -> tuple[list[str], list[str]]:
     return sorted({ip for ip in ips if ":" not in ip}), sorted({ip for ip in ips if ":" in ip})
 
 
-def _frames(name: str, mac: Mac) -> list[str]:
+def _frames(name: str, guard: Guard) -> list[str]:
     return [
-        f"ether saddr != {mac} counter drop",
+        *([] if "macs" in guard.allowed else [f"ether saddr != {guard.mac} counter drop"]),
         "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 counter drop",
         f"ether type vmap {{ arp : goto {name}arp, ip : goto {name}ip, ip6 : goto {name}ip6 }}",
+        *(["vlan id != 0 accept"] if "vlan" in guard.allowed else []),  # what has VLAN 0 is taken for untagged
         "counter drop",
     ]
 
 
-def _arp(mac: Mac, ips: Sequence[str], held: bool) -> list[str]:
+def _arp(guard: Guard, ips: Sequence[str]) -> list[str]:
     both, probe = "arp operation { request, reply }", "arp operation request arp saddr ip 0.0.0.0 arp daddr ip"
     rules = [
         "arp htype != 1 counter drop",
         "arp ptype != 0x0800 counter drop",
         "arp hlen != 6 counter drop",
         "arp plen != 4 counter drop",
-        f"arp saddr ether != {mac} counter drop",
+        *([] if "macs" in guard.allowed else [f"arp saddr ether != {guard.mac} counter drop"]),
     ]
     if ips:
-        verdict = "accept" if held else "counter drop"
-        rules += [f"{both} arp saddr ip {_set(ips)} {verdict}", f"{probe} {_set(ips)} {verdict}"]
-    return [*rules, *([] if held else [f"{both} accept"]), "counter drop"]
+        rules += [f"{both} arp saddr ip {_set(ips)} {_verdict(guard)}", f"{probe} {_set(ips)} {_verdict(guard)}"]
+    return [*rules, *([] if guard.ips is not None else [f"{both} accept"]), "counter drop"]
 
 
-def _ip(mac: Mac, ips: Sequence[str], held: bool) -> list[str]:
-    chaddr = f"@th,288,48 {_raw(mac)}"
+def _ip(guard: Guard, ips: Sequence[str]) -> list[str]:
+    chaddr = "" if "macs" in guard.allowed else f"@th,288,48 {_raw(guard.mac)} "
     first = "ip saddr 0.0.0.0 ip daddr 255.255.255.255 ip frag-off & 0x3fff == 0"
-    rules = [f"{first} udp sport 68 udp dport 67 {chaddr} accept"]
-    if held and not ips:
+    rules = [f"{first} udp sport 68 udp dport 67 {chaddr}accept"]
+    if guard.ips is not None and not ips:
         return [*rules, "counter drop"]
-    rules += [f"ip saddr {'!= ' if held else ''}{_set(ips)} counter drop"] if ips else []
-    return [
-        *rules,
-        "udp sport 67 counter drop",
-        f"udp dport 67 @th,288,48 != {_raw(mac)} counter drop",
-        "ip protocol 2 @th,0,8 0x11 counter drop",
-        "accept",
-    ]
+    rules += [f"ip saddr {_other(guard)}{_set(ips)} counter drop"] if ips else []
+    if "dhcp" not in guard.allowed:
+        rules.append("udp sport 67 counter drop")
+        rules += [f"udp dport 67 @th,288,48 != {_raw(guard.mac)} counter drop"] if chaddr else []
+    return [*rules, "ip protocol 2 @th,0,8 0x11 counter drop", "accept"]
 
 
-def _ip6(name: str, ips: Sequence[str], held: bool) -> list[str]:
-    rules = [f"{_NS} {_target(ip)} {'accept' if held else 'counter drop'}" for ip in ips]
-    rules += [] if held else [f"{_NS} accept", "ip6 saddr :: counter drop"]
-    rules += [f"ip6 saddr {'!= ' if held else ''}{_set(ips)} counter drop"] if ips else []
+def _ip6(name: str, guard: Guard, ips: Sequence[str]) -> list[str]:
+    rules = [f"{_NS} {_target(ip)} {_verdict(guard)}" for ip in ips]
+    rules += [] if guard.ips is not None else [f"{_NS} accept", "ip6 saddr :: counter drop"]
+    rules += [f"ip6 saddr {_other(guard)}{_set(ips)} counter drop"] if ips else []
     return [
         *rules,
         f"ip6 saddr fe80::/10 goto {name}ll",
         f"ip6 nexthdr 58 goto {name}icmp6",
-        "ip6 nexthdr 17 udp sport 547 counter drop",
+        *([] if "dhcp" in guard.allowed else ["ip6 nexthdr 17 udp sport 547 counter drop"]),
         "ip6 nexthdr { 4, 6, 17, 41, 44, 47, 50, 51, 132 } accept",
         "counter drop",
     ]
 
 
-def _link_local_rules(name: str) -> list[str]:
+def _link_local_rules(name: str, guard: Guard) -> list[str]:
     """From a link-local address there are no fragments, and no extension headers but MLD's."""
     return [
         f"ip6 nexthdr 58 goto {name}icmp6",
         "ip6 nexthdr 17 udp sport 546 udp dport 547 ip6 daddr ff02::1:2 accept",
+        *(["ip6 nexthdr 17 udp sport 547 accept"] if "dhcp" in guard.allowed else []),
         "ip6 nexthdr 0 icmpv6 type { 131, 132, 143 } accept",
         "ip6 nexthdr 17 udp dport { 5353, 5355 } accept",
         "counter drop",
     ]
 
 
-def _advertisements(mac: Mac, ips: Sequence[str], held: bool) -> list[str]:
-    verdict = "accept" if held else "counter drop"
+def _advertisements(guard: Guard, ips: Sequence[str]) -> list[str]:
+    option = "ip6 length > 24 @nh,512,16 != 0x0201 counter drop"
+    card = f"ip6 length > 24 @nh,528,48 != {_raw(guard.mac)} counter drop"
     return [
-        "ip6 length > 24 @nh,512,16 != 0x0201 counter drop",
-        f"ip6 length > 24 @nh,528,48 != {_raw(mac)} counter drop",
-        *(f"{_target(ip)} {verdict}" for ip in ips),
-        "counter drop" if held else "accept",
+        *([] if "macs" in guard.allowed else [option, card]),
+        *(f"{_target(ip)} {_verdict(guard)}" for ip in ips),
+        "counter drop" if guard.ips is not None else "accept",
     ]
 
 
-def _icmp6(name: str, mac: Mac) -> list[str]:
+def _icmp6(name: str, guard: Guard) -> list[str]:
     """Router advertisements (134), redirects (137) and queries of MLD (130) are no guest's."""
+    card = f"icmpv6 type 135 @nh,512,16 0x0101 @nh,528,48 {_raw(guard.mac)} accept"
+    solicitations = [card, "icmpv6 type 135 ip6 length 24 accept"]
     return [
         "icmpv6 type 133 ip6 daddr ff02::2 accept",
-        f"icmpv6 type 135 @nh,512,16 0x0101 @nh,528,48 {_raw(mac)} accept",
-        "icmpv6 type 135 ip6 length 24 accept",
+        *(["icmpv6 type 135 accept"] if "macs" in guard.allowed else solicitations),
         f"icmpv6 type 136 jump {name}na",
+        *(["icmpv6 type { 134, 137 } accept"] if "router" in guard.allowed else []),
         "icmpv6 type { 1, 2, 3, 4, 128, 129 } accept",
         "counter drop",
     ]
+
+
+def _verdict(guard: Guard) -> str:
+    """What becomes of a message about one of the addresses that are named."""
+    return "accept" if guard.ips is not None else "counter drop"
+
+
+def _other(guard: Guard) -> str:
+    """Before a set of addresses: which sources are dropped, those in it or all others."""
+    return "!= " if guard.ips is not None else ""
 
 
 def _set(ips: Sequence[str]) -> str:

@@ -50,11 +50,13 @@ class DropTaps:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
     """What a guest may say of itself: that it has the address `mac`, and one of `ips`. With None instead of these, it
-    may have any IP address but those that are `denied`."""
+    may have any IP address but those that are `denied`. What is `allowed` it may do all the same: `dhcp`, `macs`,
+    `router`, `vlan`."""
 
     mac: Mac
     ips: tuple[str, ...] | None = None
     denied: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,7 +131,8 @@ def attach_steps(
     held: tuple[Step, ...] = ()
     if guard is not None:
         before.append(SetFilter(link=tap, guard=guard))
-        held = (SetPort(link=tap, port=Port(learning=False, locked=True)), PutPortAddress(link=tap, mac=guard.mac))
+        if "macs" not in guard.allowed:
+            held = (SetPort(link=tap, port=Port(learning=False, locked=True)), PutPortAddress(link=tap, mac=guard.mac))
     return (SetAlias(link=tap, alias=dump_alias(guest)), *before, *port_steps(tap, bridge, ipv6=ipv6, held=held))
 
 

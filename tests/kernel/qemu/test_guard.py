@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,37 @@ def test_what_a_guard_lets_pass(tap: OpenTap, name: str | None) -> None:
     else:
         assert came == {claim.name for claim in every if name in claim.passes}
         assert len(came) == {"mac": 38, "ip": 29}[name]
+
+
+ALLOWED = {
+    "dhcp": {
+        "dhcp server",
+        "dhcp for another's card",
+        "dhcp renewal for another's card",
+        "dhcpv6 server",
+        "dhcpv6 server from a global address",
+    },
+    "macs": {
+        "another source",
+        "arp under another source",
+        "arp for another's card",
+        "dhcp for another's card",
+        "dhcp renewal for another's card",
+        "neighbour solicitation for another's card",
+        "neighbour advertisement for another's card",
+    },
+    "router": {"router advertisement", "router advertisement from a global address", "redirect"},
+    "vlan": {"vlan 1"},
+}
+
+
+@pytest.mark.parametrize("word", ALLOWED)
+def test_what_is_allowed_passes_and_nothing_else(tap: OpenTap, word: str) -> None:
+    join(tap, replace(GUARDS["mac"], allowed=(word,)))
+    every = claims()
+    found = delivered(tap, [claim.frame for claim in every])
+    came = {claim.name for at, claim in enumerate(every) if at in found}
+    assert came == {claim.name for claim in every if "mac" in claim.passes} | ALLOWED[word]
 
 
 def test_a_guest_without_an_ip_address_says_nothing_over_ip(tap: OpenTap) -> None:
@@ -209,6 +241,8 @@ def test_run_guards_and_whoever_changes_something_next_sweeps(tmp_path: Path) ->
         (("--ip", "192.0.2.10"), 2, "--guard ip and --ip belong together"),
         (("--guard", "ip", "--ip", "192.0.2.300"), 2, "is no IP address"),
         (("--guard", "all"), 2, "is not mac, ip or off"),
+        (("--allow", "vlan"), 2, "--allow is for a guest that is guarded"),
+        (("--guard", "mac", "--allow", "vlan,all"), 2, "'all' is not dhcp, macs, router or vlan"),
         (("--net", "user", "--guard", "mac"), 3, "user mode needs no guard"),
     ],
 )

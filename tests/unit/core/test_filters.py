@@ -7,14 +7,17 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapbridge.core.filters import CHAINS, dump_filter, dump_removal, filter_rules, host_ips, link_local
+from tapbridge.core.filters import ALLOWED, CHAINS, dump_filter, dump_removal, filter_rules, host_ips, link_local
 from tapbridge.model.intent import Guard
 from tapbridge.model.state import Address, Nexthop, Route, State
 from tapbridge.model.values import IfName, Mac, parse_ip
 
 MAC = Mac("52:54:00:aa:00:01")
 ips = st.lists(st.ip_addresses().map(lambda ip: parse_ip(str(ip))[1]), max_size=4).map(tuple)
-guards = st.builds(Guard, mac=st.just(MAC), ips=ips) | st.builds(Guard, mac=st.just(MAC), denied=ips)
+words = st.sets(st.sampled_from(ALLOWED)).map(sorted).map(tuple)
+guards = st.builds(Guard, mac=st.just(MAC), ips=ips, allowed=words) | st.builds(
+    Guard, mac=st.just(MAC), denied=ips, allowed=words
+)
 SHAPE = re.compile(r"[a-z0-9:.,&=!@>/{}; -]*\Z")
 
 

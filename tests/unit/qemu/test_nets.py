@@ -46,6 +46,7 @@ def test_addresses_and_the_guard_for_them_belong_together() -> None:
     assert asked("--guard ip --ip 192.0.2.10,2001:DB8::10") == (
         NicRequest(guard="ip", ip=("192.0.2.10", "2001:db8::10")),
     )
+    assert asked("--guard mac --allow vlan,dhcp,vlan") == (NicRequest(guard="mac", allow=("dhcp", "vlan")),)
     assert asked("--guard mac --net br0") == (NicRequest(net="br0", guard="mac"),)
     for words in ("--guard ip", "--ip 192.0.2.10", "--guard mac --ip 192.0.2.10", "--guard ip --net br0 --net br1"):
         with pytest.raises(UsageError, match=r"belong together|stands before"):
