@@ -22,7 +22,7 @@ import pytest
 from kit.brokers import as_user
 from kit.command import run
 from kit.holders import QEMU, Processes, make_bridge, tapbridge
-from kit.injection import Call, calls_of, fail, kill
+from kit.injection import Call, Where, calls_of, fail, kill
 from kit.netns import in_netns
 
 # Speaks QMP in QEMU's place, takes the open file, and says no more.
@@ -296,11 +296,17 @@ def test_what_was_left_under_the_tap_s_name_is_taken_away_first(place: Place) ->
     assert place.attached()["nic"]["id"] == "tbtap0-nic"
 
 
+def where(place: Place) -> Where:
+    """Where an attach runs: here."""
+    return Where(environment=dict(os.environ), folder=place.folder, there=str(place.folder))
+
+
 def points(place: Place, words: list[str]) -> list[Call]:
     """The calls by which an attach changes something: from the making of its tap on."""
-    calls = calls_of(words, dict(os.environ), place.folder)
+    calls = calls_of(words, where(place))
     first = next(number for number, call in enumerate(calls) if "TUNSETIFF" in call.text)
-    return [call for call in calls[first:] if call.kind in ("ioctl", "sendmsg", "sendto")]
+    found = [call for call in calls[first:] if call.kind in ("ioctl", "sendmsg", "sendto")]
+    return [call for call in found if call.role != "asks"]
 
 
 def test_an_attach_that_is_killed_anywhere_is_taken_back_by_the_next(place: Place) -> None:
@@ -311,7 +317,7 @@ def test_an_attach_that_is_killed_anywhere_is_taken_back_by_the_next(place: Plac
     tapbridge("detach", "web")
     recovered = 0
     for call in found:
-        ended = kill(call, words, dict(os.environ), place.folder, alone=True)
+        ended = kill(call, words, where(place), alone=True)
         assert ended.reached, str(call)
         done = json.loads(tapbridge("detach", "web", "--json").stdout)
         recovered += [finding["code"] for finding in done["findings"]].count("recovered")
@@ -326,7 +332,7 @@ def test_an_attach_whose_calls_fail_leaves_nothing(place: Place) -> None:
     tapbridge("detach", "web")
     codes = set()
     for call in found:
-        ended = fail(call, "error=EIO", words, dict(os.environ), place.folder, alone=True)
+        ended = fail(call, "error=EIO", words, where(place), alone=True)
         codes.add(ended.code)
         assert ended.reached, str(call)
         assert ended.code in (0, 1, 5), f"{call}: {ended.output}"
