@@ -22,7 +22,9 @@ if TYPE_CHECKING:  # every command that changes something sweeps, and few have t
     from tapbridge.model.intent import Guard
 
 # include/uapi/linux/netfilter/nf_tables.h; the subsystem is the upper byte of the message's type
-_CHAINS, _RULES, _ELEMENTS = (10 << 8 | number for number in (4, 7, 13))
+_NFTABLES: Final = 10
+_CHAINS, _RULES, _ELEMENTS = (_NFTABLES << 8 | number for number in (4, 7, 13))
+_BATCH_BEGIN, _BATCH_END, _REQUEST, _IF_EMPTY = 0x10, 0x11, 0x1, 0x100
 _BRIDGE: Final = bytes((7, 0, 0, 0))  # struct nfgenmsg: NFPROTO_BRIDGE
 _OF_TABLE, _NAME, _CHAIN, _SET = 1, 3, 2, 2  # NFTA_…_TABLE, NFTA_CHAIN_NAME, NFTA_RULE_CHAIN, …_LIST_SET
 
@@ -52,25 +54,33 @@ def set_filter(index: int, guard: Guard) -> None:
 
 def sweep_filters() -> tuple[int, ...]:
     """Take away the filters of links that are gone; their numbers. One that cannot be taken away harms nobody."""
-    gone = tuple(sorted({number for number in _ports() if not _lives(number)}))
+    chains = _chains()
+    ports = _ports(chains)
+    gone = tuple(sorted(number for number in ports if not _lives(number)))
     if gone:
         from tapbridge.core.filters import dump_removal
         from tapbridge.linux.programs import ask
 
         with suppress(HostError):  # another has swept at the same time
             ask("nft", "-f", "-", text=dump_removal(gone))
+    if chains and len(gone) == len(ports):
+        _drop_empty_table()
     return gone
 
 
-def _ports() -> list[int]:
-    """The links that have a filter. None for whoever may not ask, and on a kernel without nf_tables."""
+def _chains() -> list[str]:
+    """The chains of our table. None for whoever may not ask, and on a kernel without nf_tables."""
     try:
-        chains = [message for message in dump(NETFILTER, _CHAINS, _BRIDGE) if _name(message, _OF_TABLE) == ALIAS]
-        names = [_name(message, _NAME) for message in chains]
+        messages = dump(NETFILTER, _CHAINS, _BRIDGE)
+        return [_name(message, _NAME) for message in messages if _name(message, _OF_TABLE) == ALIAS]
     except (OSError, Malformed):
         return []
-    digits = ("".join(takewhile(str.isdigit, name[1:])) for name in names if name.startswith("g"))
-    return [int(number) for number in digits if number.isascii() and 0 < len(number) < 11]
+
+
+def _ports(chains: list[str]) -> set[int]:
+    """The links that have a filter."""
+    digits = ("".join(takewhile(str.isdigit, name[1:])) for name in chains if name.startswith("g"))
+    return {int(number) for number in digits if number.isascii() and 0 < len(number) < 11}
 
 
 def _lives(index: int) -> bool:
@@ -79,6 +89,31 @@ def _lives(index: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _drop_empty_table() -> None:
+    """Take our table away, in one act, if there is no port in it by now: the broker may just be setting a filter.
+
+    nft cannot say "if it is empty" (NLM_F_NONREC). The kernel carries the batch out within send().
+    """
+    from tapbridge.core.filters import PORTS
+
+    table = pack_name(_OF_TABLE, ALIAS)
+    begin, end = ((number, 0, struct.pack("!BBH", 0, 0, _NFTABLES)) for number in (_BATCH_BEGIN, _BATCH_END))
+    acts = (
+        (_NFTABLES << 8 | 5, 0, _BRIDGE + table + pack_name(_NAME, "pre")),  # NFT_MSG_DELCHAIN, with its rule
+        (_NFTABLES << 8 | 11, _IF_EMPTY, _BRIDGE + table + pack_name(_SET, PORTS)),  # NFT_MSG_DELSET
+        (_NFTABLES << 8 | 2, _IF_EMPTY, _BRIDGE + table),  # NFT_MSG_DELTABLE
+    )
+    batch = b"".join(
+        struct.pack("=IHHII", 16 + len(body), kind, flags | _REQUEST, number, 0) + body
+        for number, (kind, flags, body) in enumerate((begin, *acts, end))
+    )
+    with (
+        suppress(OSError),
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETFILTER) as kernel,
+    ):
+        kernel.send(batch)
 
 
 def _is_whole(index: int, guard: Guard) -> bool:

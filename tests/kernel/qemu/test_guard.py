@@ -19,7 +19,7 @@ from kit.holders import Processes, make_bridge, tapbridge
 from kit.netns import in_netns
 from tapbridge.core.attach import has_ipv6
 from tapbridge.linux.channel import Channel
-from tapbridge.linux.filters import set_filter, sweep_filters
+from tapbridge.linux.filters import _drop_empty_table, set_filter, sweep_filters
 from tapbridge.linux.host import LinuxHost
 from tapbridge.linux.tun import OpenTap, open_tap
 from tapbridge.model.errors import Refused
@@ -203,6 +203,21 @@ def test_what_is_left_of_a_dead_guest_is_swept_away_also_where_it_is_not_whole(t
     assert sweep_filters() == ()
 
 
+def test_an_empty_table_goes_and_one_with_a_port_or_something_of_others_stays(tap: OpenTap) -> None:
+    guarded = open_tap(Mac("fe:54:00:aa:00:02"))
+    set_filter(number(guarded.name), GUARDS["mac"])
+    full = table()
+    _drop_empty_table()
+    assert table() == full
+    guarded.close()
+    run("nft", "add", "chain", "bridge", "tapbridge", "mine")
+    assert sweep_filters() != ()
+    assert "chain mine" in table() and "icmp6" not in table() and "iif vmap @ports" in table()
+    run("nft", "delete", "chain", "bridge", "tapbridge", "mine")
+    assert sweep_filters() == ()
+    assert run("nft", "list", "tables").stdout == ""
+
+
 def guest(processes: Processes, *words: str, qemu: Path) -> None:
     qemu.write_text("#!/bin/sh\necho guest\nexec cat\n")
     qemu.chmod(0o755)
@@ -226,7 +241,7 @@ def test_run_guards_and_whoever_changes_something_next_sweeps(tmp_path: Path) ->
             processes.started[0].wait()
             assert f"g{found.index}icmp6" in table()
             said = tapbridge("recover").stdout
-            assert "chain g" not in table()
+            assert table() == ""
             assert "There is nothing to recover" in tapbridge("recover").stdout, said
             guest(processes, "--guard", "ip", "--ip", "192.0.2.10,2001:db8::10", qemu=qemu)
             assert table().count("arp saddr ip 192.0.2.10 accept") == 1
