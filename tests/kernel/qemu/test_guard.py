@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from kit.brokers import taps
+from kit.brokers import taps, until
 from kit.claims import HOST_IPS, IPS, MAC, ROUTER_IPS, claims, number_of, numbered
 from kit.command import run
 from kit.holders import Processes, make_bridge, tapbridge
+from kit.injection import Where, calls_of, fail, kill
 from kit.netns import in_netns
 from tapbridge.core.attach import has_ipv6
 from tapbridge.linux.channel import Channel
@@ -247,6 +248,35 @@ def test_run_guards_and_whoever_changes_something_next_sweeps(tmp_path: Path) ->
             assert table().count("arp saddr ip 192.0.2.10 accept") == 1
         finally:
             processes.end()
+
+
+@pytest.mark.parametrize("act", ["kill", "fail"])
+def test_a_run_that_is_cut_off_anywhere_leaves_nothing_that_recover_does_not_take_away(
+    tmp_path: Path, act: str
+) -> None:
+    with in_netns():
+        make_bridge()
+        qemu = tmp_path / "qemu-system-x86_64"
+        qemu.write_text("#!/bin/sh\n")
+        qemu.chmod(0o755)
+        words = [sys.executable, "-m", "tapbridge", "run", "--net", "br0", "--guard", "mac", "--", str(qemu)]
+        where = Where(environment=dict(os.environ), folder=tmp_path, there=str(tmp_path))
+        calls = calls_of(words, where)
+        first = next(at for at, call in enumerate(calls) if "TUNSETIFF" in call.text)
+        found = [call for call in calls[first:] if call.kind in ("ioctl", "sendmsg", "sendto")]
+        assert len(found) > 10
+        left = 0
+        for call in found:
+            if act == "kill":
+                assert kill(call, words, where, alone=False).reached, str(call)
+            else:
+                ended = fail(call, "error=EIO", words, where, alone=False)
+                assert ended.reached and ended.code in (0, 1, 3), f"{call}: {ended.output}"
+            assert until(lambda: taps() == []), str(call)
+            left += table() != ""
+            tapbridge("recover")
+            assert (table(), taps()) == ("", []), str(call)
+        assert left
 
 
 @pytest.mark.parametrize(
