@@ -168,10 +168,11 @@ def _add_saved(args: argparse.Namespace, world: World) -> Result:
         raise UsageError("--saved stands alone: what the taps are is written down", code="usage")
     if args.dry_run or args.script:
         with world.host() as host:
-            return foretell(return_taps(read_saved(world), host.observe()), world, as_script=args.script)
+            plan = return_taps(read_saved(world), host.observe(Scope.KERNEL))
+        return foretell(plan, world, as_script=args.script)
     with turn(world, "tap add", wait_s=args.wait, as_json=args.json) as session:
         require_tun()
-        plan = return_taps(read_saved(world), session.host.observe())
+        plan = return_taps(read_saved(world), session.host.observe(Scope.KERNEL))
         words = f"back: {', '.join(plan.touched)}" if plan.stages else "There is nothing to do."
         return carry_out(plan, session, lambda _: Verdict(), lambda _: words)
 

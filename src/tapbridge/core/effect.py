@@ -108,7 +108,10 @@ def _delete_link(step: steps.DeleteLink, state: State) -> State:
     link = state.link(step.link)
     if link is None:
         return state
-    gone = {link.name} | ({link.parent} if link.kind == "veth" and link.parent else set())
+    return _without(state, {link.name} | ({link.parent} if link.kind == "veth" and link.parent else set()))
+
+
+def _without(state: State, gone: set[IfName]) -> State:
     links = tuple(
         replace(x, master=None, master_kind=None, port=None) if x.master in gone else x
         for x in state.links
@@ -129,11 +132,9 @@ def _delete_link(step: steps.DeleteLink, state: State) -> State:
 
 
 def _delete_taps(step: steps.DeleteTaps, state: State) -> State:
-    for tap in step.taps:
-        link = state.link(tap)
-        if link is not None and link.kind == "tap" and link.ours:
-            state = _delete_link(steps.DeleteLink(link=tap), state)
-    return state
+    named = set(step.taps)
+    gone = {link.name for link in state.links if link.name in named and link.kind == "tap" and link.ours}
+    return _without(state, gone) if gone else state
 
 
 def _set_up(step: steps.SetUp, state: State) -> State:
