@@ -12,12 +12,14 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from meter import apart, progress
+from meter.crowd import Figure, compare_taps, measure_churn, measure_killed, measure_ps
+from meter.figures import spread, table
 from meter.recipes import TAPBRIDGE
 from meter.speed import Comparison, report
 from tapbridge.broker.client import Client
@@ -31,11 +33,12 @@ POLICY = f"allow user root bridge {BRIDGE} taps 1000 mac any\n"
 _SOCKET = Path("/run/tapbridge/broker.sock")
 _LIMIT_S = 10
 _HELD = 100  # taps that exist at a time, at most
+_FEW = 20  # runs of what takes longer
 
 
 @contextmanager
-def serving() -> Iterator[None]:
-    """A bridge, a broker that allows root to use it, and QEMU's own policy that allows everybody."""
+def serving() -> Iterator[int]:
+    """A bridge, a broker that allows root to use it, and QEMU's own policy that allows everybody. The broker's PID."""
     subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], check=True)
     bridge = f"link add {BRIDGE} address 02:00:00:00:00:10 type bridge\nlink set {BRIDGE} up\n"
     subprocess.run(["ip", "-batch", "-"], input=bridge, text=True, check=True)
@@ -49,7 +52,7 @@ def serving() -> Iterator[None]:
                 if time.monotonic() > deadline or broker.poll() is not None:
                     raise RuntimeError(f"the broker does not start: {Path('/run/broker.log').read_text()}")
                 time.sleep(0.01)
-            yield
+            yield broker.pid
         finally:
             broker.terminate()
 
@@ -108,10 +111,25 @@ def _close(held: list[int]) -> None:
     time.sleep(0.2)
 
 
+def report_figures(figures: Sequence[Figure]) -> str:
+    """The table of what is compared with nothing but its bar. Minimum / median / maximum."""
+    rows = [
+        (
+            each.name,
+            f"{spread(each.values, 1)} {each.unit}".strip(),
+            f"{each.bar:g}" + (", median" if each.of_median else ""),
+            "met" if each.met else "NOT MET",
+        )
+        for each in figures
+    ]
+    return table(("what", "ours", "bar", ""), rows)
+
+
 def main() -> int:
     """Measure and report. The exit code is 0 if every bar was met, 1 if not."""
     parser = argparse.ArgumentParser(prog="script/bench attach", description=__doc__)
     parser.add_argument("--runs", type=int, default=200, metavar="N", help="pairs of each comparison (default 200)")
+    parser.add_argument("--only", choices=["lend", "taps", "ps", "killed", "churn"], help="one part alone")
     parser.add_argument("--json", action="store_true", help="every figure, as one JSON document")
     args = parser.parse_args()
     if args.runs < 1:
@@ -120,12 +138,27 @@ def main() -> int:
         parser.error(f"{THEIRS} is missing (Debian: qemu-system-common)")
     apart.enter()
     apart.prepare()
-    with serving():
-        comparisons = compare(args.runs)
+    comparisons: list[Comparison] = []
+    figures: list[Figure] = []
+    few = min(args.runs, _FEW)
+    with serving() as broker:
+        if args.only in (None, "lend"):
+            comparisons += compare(args.runs)
+        if args.only in (None, "taps"):
+            comparisons += compare_taps(few, BRIDGE)
+        if args.only in (None, "ps"):
+            figures += measure_ps(few, BRIDGE)
+        if args.only in (None, "killed"):
+            figures += measure_killed(_SOCKET, BRIDGE)
+        if args.only in (None, "churn"):
+            figures += measure_churn(_SOCKET, broker, BRIDGE)
     progress.end()
     if args.json:
         found = [{**asdict(each), "ratios": each.ratios, "met": each.met} for each in comparisons]
-        print(json.dumps({"schema": 1, "comparisons": found}))
+        told = [{**asdict(each), "met": each.met} for each in figures]
+        print(json.dumps({"schema": 1, "comparisons": found, "figures": told}))
     else:
         print(report(comparisons, []))
-    return 0 if all(each.met for each in comparisons) else 1
+        if figures:
+            print(f"\n{report_figures(figures)}")
+    return 0 if all(each.met for each in (*comparisons, *figures)) else 1

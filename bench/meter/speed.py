@@ -79,8 +79,12 @@ def compare_up(runs: int) -> list[Comparison]:
 
 def plan_as_batch() -> str:
     """The plan of `up` as the lines of an `ip -batch`, which take no -4 or -6; waiting and the shield are left out."""
-    document = json.loads(run("host", *UP, "--dry-run", "--json"))
-    commands = [step["command"] for step in document["steps"] if step["command"]]
+    return as_batch(run("host", *UP, "--dry-run", "--json"))
+
+
+def as_batch(document: str) -> str:
+    """The plan of a `--dry-run --json` as the lines of an `ip -batch`."""
+    commands = [step["command"] for step in json.loads(document)["steps"] if step["command"]]
     lines = [line for command in commands if command.startswith("ip ") for line in command.split("; ")]
     return "".join(re.sub(r"^ip (-[46] )?", "", line) + "\n" for line in lines)
 
