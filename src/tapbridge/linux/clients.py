@@ -75,9 +75,22 @@ def stop_client(client: Client) -> None:
     is two while its launcher waits, and the PID may be another's by now; of dhcpcd all that belong to such a one. A
     script that it has started is waited for first. No such process: nothing to do. Raises HostError.
     """
+    _end(client, processes.hold([pid for pid in processes.pids() if _is(pid, client)], lambda pid: _is(pid, client)))
+
+
+def end_halted(client: Client) -> None:
+    """End what is left of a dhcpcd that stands still, for who was to end it was killed on the way; else do nothing.
+
+    Any of its processes may be the one that is left, and let go on it would act on the death of the others.
+    """
+    held = processes.hold(processes.pids(), lambda pid: _is_halted(pid, client))
+    if held:
+        _end(client, held | processes.hold(dhcpcd_processes.family(held) - held.keys(), _is_dhcpcd))
+
+
+def _end(client: Client, held: dict[int, int]) -> None:
     import signal
 
-    held = processes.hold([pid for pid in processes.pids() if _is(pid, client)], lambda pid: _is(pid, client))
     scripts = processes.hold(_children(held, but=client.program), lambda pid: processes.parent(pid) in held)
     processes.wait_for_ends(scripts.values(), 2.0)
     if client.program == dhcpcd_processes.NAME:  # none of its processes shall see another one die and act on it
@@ -104,6 +117,14 @@ def _children(held: dict[int, int], but: str) -> list[int]:
         return []
     found = [pid for pid in processes.pids() if pid not in held and processes.parent(pid) in held]
     return [pid for pid in found if processes.command_name(pid) != but]
+
+
+def _is_halted(pid: int, client: Client) -> bool:
+    return (
+        _is_dhcpcd(pid)
+        and processes.state(pid) in ("T", "t")
+        and _full_argv(pid, _argv(pid, client.program)) == client.argv
+    )
 
 
 def _is_dhcpcd(pid: int) -> bool:

@@ -6,7 +6,8 @@ import os
 import signal
 import time
 
-from tapbridge.linux import processes
+from tapbridge.linux import dhcpcd_processes, processes
+from tapbridge.linux.clients import end_halted
 from tapbridge.model.errors import HostError
 from tapbridge.model.state import Client
 
@@ -28,7 +29,10 @@ def pause_client(client: Client, limit_s: float = 1.0) -> None:
 
 
 def resume_client(client: Client) -> None:
-    """Let a process that was stopped go on. One that is gone needs nothing."""
+    """Let a process that was stopped go on. One that is gone needs nothing; a dhcpcd stands still only to be ended."""
+    if client.program == dhcpcd_processes.NAME:
+        end_halted(client)
+        return
     held = _held(client)
     if held is not None:
         try:

@@ -31,7 +31,8 @@ class PauseClient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeClient:
-    """Let a client that was stopped go on; nothing to do where it is not stopped. Every way back begins with it."""
+    """Let a client that was stopped go on, or to its end if StopClient was cut off; nothing to do where it is not
+    stopped. Every way back begins with it."""
 
     client: Client
 

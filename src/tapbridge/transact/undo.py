@@ -20,7 +20,7 @@ from tapbridge.model.errors import HostError, Stuck
 from tapbridge.model.journal import Acting, Began, Ended, Undoing, load
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import File, Scope
-from tapbridge.model.step import AwaitClient, PauseClient, ReloadClient, ResumeClient, Step, WriteFile
+from tapbridge.model.step import AwaitClient, PauseClient, ReloadClient, ResumeClient, Step, StopClient, WriteFile
 from tapbridge.ports import Host
 from tapbridge.transact.batches import batches
 from tapbridge.transact.journal import Journal
@@ -103,9 +103,9 @@ def _one_round(began: Began, host: Host, journal: Journal, reason: str) -> Undon
 
 
 def _resume(began: Began, host: Host) -> None:
-    """A client that was stopped goes on, whatever else will be possible."""
+    """A client that stands still goes on, or to its end if it was to be ended, whatever else will be possible."""
     for step in began.steps:
-        if isinstance(step, PauseClient):
+        if isinstance(step, PauseClient | StopClient):
             with suppress(HostError):
                 host.perform((ResumeClient(client=step.client),))
 

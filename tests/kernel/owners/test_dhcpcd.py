@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from kit.handing import BRIDGE, NIC, clients, comparable_clients, ip_of, move, o
 from tapbridge.linux.clients import start_client, stop_client
 from tapbridge.linux.dhcpcd_processes import family
 from tapbridge.linux.files import find_text
+from tapbridge.linux.pause import resume_client
 from tapbridge.model.errors import Refused
 from tapbridge.model.state import Client
 from tapbridge.model.step import StartClient, StopClient
@@ -125,6 +127,25 @@ def test_none_of_its_processes_is_left_and_none_of_another_is_taken(served: Any)
     assert others <= family([other.pid]) | {pid for pid in others if not Path(f"/proc/{pid}").exists()}
     assert comparable_clients(clients()) == comparable_clients((other,))
     assert ip_of("eth0") is not None
+    assert "DHCPRELEASE" not in served.log()
+
+
+@pytest.mark.parametrize("dead", [0, 1, 2])
+def test_one_whose_end_was_cut_off_is_ended_and_no_other(served: Any, dead: int) -> None:
+    """They stand still, and so many are dead: let go on, the others would act on that."""
+    client = _dhcpcd(served, "-4", "eth0")
+    resume_client(client)
+    assert comparable_clients(clients()) == comparable_clients((client,)), "it runs"
+    own = sorted(family([client.pid]))
+    for pid in own:
+        os.kill(pid, signal.SIGSTOP)
+    served.wait_for(lambda: all(") T " in _stat(pid) for pid in own))
+    for pid in own[:dead]:
+        os.kill(pid, signal.SIGKILL)
+    resume_client(client)
+    assert [pid for pid in own if ") Z " not in _stat(pid)] == []
+    assert ip_of("eth0") is not None
+    assert list(Path("/run/dhcpcd").glob("*.pid")) == []
     assert "DHCPRELEASE" not in served.log()
 
 
