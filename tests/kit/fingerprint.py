@@ -5,9 +5,9 @@ kernel or the world decides it: the numbers of links, of ports and of the namesp
 ports, counters and handles of nft; what remains of a lifetime (that it ends is compared); learnt neighbours and learnt
 forwarding entries; the metric and the expiry of routes by router advertisement, since a copy waits behind the kernel's
 own; of a lease file all but which address each link holds; what is in a PID file, a lock file or a journal that is
-there, and in a lease file of dhcpcd's; processes of a moment, of dhcpcd's, of udev's and of NetworkManager's; the
-folder of a namespace while it is empty; whether a tap has carrier, and what hangs on it, for that depends on who had it
-open last.
+there, and in a lease file of dhcpcd's; processes of a moment, of dhcpcd's and those around managers; the metric of an
+address that networkd 252 finds in place, and so of its connected route, for it forgets that; the folder of a namespace
+while it is empty; whether a tap has carrier, and what hangs on it, for that depends on who had it open last.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PASSING: Final = re.compile(
 )
 _LIFETIMES: Final = ("valid_life_time", "preferred_life_time")
 _PASSING_PROCESSES: Final = re.compile(
-    r"^dhcpcd: \[(BPF|network proxy)|udev-worker|systemd-udevd|nm-dispatcher|systemd-nspawn"
+    r"^dhcpcd: \[(BPF|network proxy)|udev-worker|systemd-udevd|nm-dispatcher|systemd-nspawn|polkitd"
 )
 _DHCPCD: Final = 1000
 """dhcpcd adds the number of the link to it: its metric."""
@@ -54,8 +54,10 @@ def fingerprint(stage: Stage) -> Fingerprint:
     taps = [link["ifname"] for link in links if link.get("linkinfo", {}).get("info_kind") == "tun"]
     return {
         "link": _lines(_link({k: v for k, v in link.items() if k != "addr_info"}, taps) for link in links),
-        "address": _addresses(links),
-        "route": _lines(_route(r) for r in routes if not (r.get("dst") == "ff00::/8" and r.get("dev") in taps)),
+        "address": _addresses(links, stage.scene.owner),
+        "route": _lines(
+            _route(r, stage.scene.owner) for r in routes if not (r.get("dst") == "ff00::/8" and r.get("dev") in taps)
+        ),
         "rule": _lines([*rules4, *rules6]),
         "neighbour": _lines([*neighbours, *proxies]),
         "port": _lines(_link(port, taps) for port in ports),
@@ -125,13 +127,15 @@ def _lasting(value: Any) -> Any:
     return [_lasting(item) for item in value] if isinstance(value, list) else value
 
 
-def _addresses(links: list[dict[str, Any]]) -> tuple[str, ...]:
+def _addresses(links: list[dict[str, Any]], owner: str) -> tuple[str, ...]:
     """The addresses by link; those of IPv4 with their place, which says who is whose secondary."""
     told = []
     for link in links:
         place = 0
         for address in link["addr_info"]:
             shown = {k: v for k, v in address.items() if k not in ("dynamic", *_LIFETIMES)}
+            if owner == "networkd":
+                shown.pop("metric", None)
             shown["ends"] = [address[key] != _FOREVER for key in _LIFETIMES]
             if address["family"] == "inet":
                 place += 1
@@ -151,9 +155,10 @@ def _link(link: dict[str, Any], taps: list[str]) -> dict[str, Any]:
     return {**rest, "flags": flags, "linkinfo": kind}
 
 
-def _route(route: dict[str, Any]) -> dict[str, Any]:
-    by_number = route.get("protocol") == "dhcp" and route.get("metric", 0) > _DHCPCD
-    if route.get("protocol") == "ra" or by_number:
+def _route(route: dict[str, Any], owner: str) -> dict[str, Any]:
+    protocol, metric = route.get("protocol"), route.get("metric", 0)
+    forgotten = owner == "networkd" and protocol == "kernel"
+    if protocol == "ra" or forgotten or (protocol == "dhcp" and metric > _DHCPCD and owner == "dhcpcd"):
         return {k: v for k, v in route.items() if k != "metric"}
     return route
 

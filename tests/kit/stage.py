@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kit.command import run
-from kit.container import Container, booted, new_place
+from kit.container import PACKAGES, Container, booted, new_place
 from kit.daemons import DAEMONS, Daemon
 from kit.injection import Where
 from kit.lan import batch
@@ -134,6 +134,7 @@ def standing(scene: Scene, folder: Path) -> Iterator[Stage]:
             stack.callback(_end, _serve(scene, lan, folder))
         if scene.owner in DAEMONS:
             within = stack.enter_context(booted(lan, stack.enter_context(new_place())))
+            within.run("python3", "-m", "compileall", "-q", f"/{PACKAGES}/tapbridge")  # or its first run writes that
             assert within.nic is not None
             stage = Stage(scene=scene, host=within.nic, lan=lan, peer=peer, behind=behind, folder=folder, within=within)
             stack.enter_context(stage.host.entered())

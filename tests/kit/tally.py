@@ -127,11 +127,11 @@ command in a dry run, and then each of them is the one at which the program is k
   each point, with nothing recovered, a new TCP connection and a ping are answered at every address, from a
   neighbour, the gateway and behind it, over IPv4 and IPv6, with the neighbour caches of the LAN emptied. Where a call
   fails instead: exit 0 and after, or exit 4 and `recover` mends what is left, or any other code and before.
-- **Beside an owner** (dhclient, dhcpcd, systemd-networkd, NetworkManager; the last two in a container with systemd) there
-  is more to hold: by its own word the owner holds the right link, it is there once, it renews the lease, and after that
-  the host is still the same; the server was told no RELEASE or DECLINE, and no DISCOVER but by networkd, which begins a
-  NIC anew that was a port (docs/owners.md). *Not confirmed*: the guardian takes back what nobody confirms, alone, whether
-  the command ended or was killed on its way there.
+- **Beside an owner** (dhclient, dhcpcd, systemd-networkd, NetworkManager; the last two in a container with systemd)
+  there is more to hold: by its own word the owner holds the right link, it is there once, it renews the lease, and
+  after that the host is still the same; the server was told no RELEASE or DECLINE, and no DISCOVER but by networkd,
+  which begins a NIC anew that was a port (docs/owners.md). *Not confirmed*: the guardian takes back what nobody
+  confirms, alone, whether the command ended or was killed on its way there.
 - **The fingerprint** is read by `ip`, `bridge`, `nft` and from /proc/sys: links with all details, addresses, routes of
   all tables, rules, static neighbours, ports and their flags, static forwarding entries, the nft ruleset, all switches
   of all links, files with mode, owner and content, processes. tests/kit/fingerprint.py names what it leaves out.
