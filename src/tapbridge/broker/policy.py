@@ -2,7 +2,8 @@
 
 A file of lines. `#` begins a comment; a line is
 
-    allow user|group WHO bridge BRIDGE [taps N] [mac PREFIX|any]… [isolated] [rate RATE] [guard mac|ip] [ip IP]…
+    allow user|group WHO bridge BRIDGE [taps N] [mac PREFIX|any]… [vlan N] [isolated] [rate RATE]
+        [guard mac|ip] [ip IP]…
 
 and of the lines for a bridge the first that fits a user decides, alone. Nobody is allowed who is not named. A file in
 which one line cannot be read allows nothing at all.
@@ -17,13 +18,15 @@ from typing import Final, NamedTuple
 from tapbridge.broker.protocol import Attach
 from tapbridge.core.macs import PREFIX, check_mac
 from tapbridge.core.rate import parse_rate
+from tapbridge.core.vlans import VLAN
 from tapbridge.model.errors import Forbidden, InvalidName, Refused
 from tapbridge.model.values import IfName, parse_found_name, parse_ip
 
 BYTES: Final = 1 << 16
 TAPS: Final = range(1, 1024)  # a bridge takes no more than 1,023 ports
 _USAGE: Final = (
-    "allow user|group WHO bridge BRIDGE [taps N] [mac PREFIX|any]… [isolated] [rate RATE] [guard mac|ip] [ip IP]…"
+    "allow user|group WHO bridge BRIDGE [taps N] [mac PREFIX|any]… [vlan N] [isolated] [rate RATE] [guard mac|ip] "
+    "[ip IP]…"
 )
 
 
@@ -43,6 +46,7 @@ class Rule:
     rate: int | None = None
     guard: str | None = None
     ips: tuple[str, ...] = ()
+    vlan: int | None = None
 
 
 class Peer(NamedTuple):
@@ -80,6 +84,7 @@ def _parse_rule(line: int, words: Sequence[str], uid_of: Number, gid_of: Number)
     rest = list(words[5:])
     taps: int | None = None
     macs: list[str] = []
+    vlan: int | None = None
     isolated = False
     rate: int | None = None
     guard: str | None = None
@@ -89,7 +94,9 @@ def _parse_rule(line: int, words: Sequence[str], uid_of: Number, gid_of: Number)
         if word == "isolated" and not isolated:
             isolated = True
         elif word == "taps" and rest and taps is None:
-            taps = _parse_taps(rest.pop(0))
+            taps = _parse_number(rest.pop(0), TAPS, "number of taps")
+        elif word == "vlan" and rest and vlan is None:
+            vlan = _parse_number(rest.pop(0), VLAN, "VLAN")
         elif word == "rate" and rest and rate is None:
             rate = parse_rate(rest.pop(0))
         elif word == "guard" and rest[:1] in (["mac"], ["ip"]) and guard is None:
@@ -117,13 +124,14 @@ def _parse_rule(line: int, words: Sequence[str], uid_of: Number, gid_of: Number)
         rate=rate,
         guard=guard,
         ips=tuple(ips),
+        vlan=vlan,
     )
 
 
-def _parse_taps(text: str) -> int:
+def _parse_number(text: str, allowed: range, what: str) -> int:
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 8 else -1
-    if number not in TAPS:
-        raise ValueError(f"{text!r} is no number of taps from {TAPS[0]} to {TAPS[-1]}")
+    if number not in allowed:
+        raise ValueError(f"{text!r} is no {what} from {allowed[0]} to {allowed[-1]}")
     return number
 
 

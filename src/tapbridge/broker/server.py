@@ -220,6 +220,7 @@ class Broker:
             vnet_hdr=asked.vnet_hdr,
             isolated=rule.isolated,
             rate=min((one for one in (rule.rate, asked.rate) if one is not None), default=None),
+            vlan=rule.vlan,
         )
         if rule.guard is not None and asked.mac is not None:
             intent = replace(intent, guard=Guard(mac=asked.mac, ips=rule.ips if rule.guard == "ip" else None))

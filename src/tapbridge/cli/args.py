@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tapbridge.cli.nets import nic_options, read_requests, script_options
 from tapbridge.cli.nics import Planned, no_vhost, plan_guest
 from tapbridge.cli.result import Result
+from tapbridge.core.vlans import one_vlan
 from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.state import Scope, State
 from tapbridge.model.verdict import Finding, Severity
@@ -110,6 +111,13 @@ def _backend(nic: Planned, state: State, number: int) -> Backend:
             code="tap-elsewhere",
             subject=tap.name,
         )
+    if nic.access is not None and one_vlan(nic.access.vlan, access=True) not in tap.vlans:
+        raise Refused(
+            f"the tap {tap.name} is not in VLAN {nic.access.vlan}",
+            hint=f"make one that is: tapbridge tap add NAME --bridge {nic.bridge.name} --vlan {nic.access.vlan}",
+            code="tap-elsewhere",
+            subject=tap.name,
+        )
     return TapName(name=tap.name, vhost=vhost)
 
 
@@ -127,6 +135,7 @@ def _vhost(nic: Planned) -> bool:
 def _about_files(nic: Planned, backend: TapDescriptors) -> Finding:
     files = ":".join(str(number) for number in backend.taps)
     where = nic.bridge.name if nic.bridge is not None else ""
+    where += f" in VLAN {nic.access.vlan}" if nic.access is not None else ""
     return Finding(
         code="open-files",
         severity=Severity.INFO,

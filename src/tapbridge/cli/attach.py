@@ -114,7 +114,7 @@ def _attach(world: World, host: Host, state: State, guest: Guest, request: NicRe
     steps: tuple[Step, ...] = ()
     if tap is not None and bridge is not None:
         ipv6, rate, guard = has_ipv6(state), request.rate, nic.guard
-        steps = attach_steps(tap, bridge, plan.name, ipv6=ipv6, rate=rate, guard=guard)
+        steps = attach_steps(tap, bridge, plan.name, ipv6=ipv6, access=nic.access, rate=rate, guard=guard)
     document = {
         "outcome": "done",
         "guest": {"name": guest.name, "pid": guest.running.process.pid},

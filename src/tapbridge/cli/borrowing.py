@@ -40,6 +40,13 @@ def borrow_taps(guest: GuestPlan, world: World, taps: list[OpenTap], pid: int, w
         with closing(Client(str(world.broker_socket()))) as client:
             for nic in nics:
                 assert nic.bridge is not None, "user mode needs no tap"
+                if nic.access is not None:
+                    raise Refused(
+                        "the broker's policy says in which VLAN the guests of a user are",
+                        hint="leave --vlan out; root writes it into the policy: tapbridge explain broker",
+                        code="vlan-of-policy",
+                        subject=nic.bridge.name,
+                    )
                 request = Attach(nic.bridge.name, guest.name, nic.mac, nic.queues, rate=nic.request.rate)
                 while (tap := _find_tap(client, request, pidfd, last=world.clock.monotonic() >= deadline)) is None:
                     time.sleep(_PAUSE_S)

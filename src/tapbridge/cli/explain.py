@@ -15,7 +15,7 @@ from tapbridge.model.errors import UsageError
 
 GROUPS = (
     ("Start here", ("symptoms", "order", "lab")),
-    ("The parts", ("tap", "bridge", "address", "mac", "names", "mtu")),
+    ("The parts", ("tap", "bridge", "address", "mac", "names", "mtu", "vlan")),
     ("What tapbridge does", ("lease", "down", "save", "safety", "proof", "qemu", "guests", "broker", "guard", "rate")),
     ("What bites", ("firewall", "stp", "multicast", "ipv6", "wifi", "macvtap")),
     ("Other ways to connect a guest", ("user", "routed", "vde")),
@@ -33,6 +33,7 @@ ALIASES = {
     "mac": ("hardware-address", "ethernet-address", "port-security", "collision"),
     "names": ("name", "take-name", "rename", "altname"),
     "mtu": ("jumbo", "fragmentation"),
+    "vlan": ("vlans", "802.1q", "8021q", "trunk", "tag", "tagged", "pvid", "vlan-aware", "vlan-filtering"),
     "lease": ("dhcp", "dhclient", "release", "init-reboot", "client-id", "owner", "owners"),
     "down": ("undo", "back", "remove"),
     "save": ("unsave", "permanent", "reboot", "boot", "persistent", "interfaces"),

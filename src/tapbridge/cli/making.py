@@ -27,8 +27,9 @@ def make_tap(nic: Planned, guest: str, state: State, host: Host, taps: list[Open
 
     vhost = vhost_files(nic)
     taps.append(open_tap(tap_mac(nic.mac), queues=nic.queues))
-    rate, guard = nic.request.rate, nic.guard
-    host.perform(attach_steps(taps[-1].name, nic.bridge, guest, ipv6=has_ipv6(state), rate=rate, guard=guard))
+    ipv6, rate, guard = has_ipv6(state), nic.request.rate, nic.guard
+    steps = attach_steps(taps[-1].name, nic.bridge, guest, ipv6=ipv6, access=nic.access, rate=rate, guard=guard)
+    host.perform(steps)
     return open_files(taps[-1], vhost)
 
 

@@ -15,6 +15,7 @@ from tapbridge.core.filters import ALLOWED
 from tapbridge.core.macs import PREFIX, parse_prefix
 from tapbridge.core.rate import parse_rate
 from tapbridge.core.topology import find_uplink
+from tapbridge.core.vlans import VLAN
 from tapbridge.model.errors import InvalidName, Refused, UsageError
 from tapbridge.model.state import Link, State
 from tapbridge.model.values import IfName, Mac, parse_found_name, parse_ip, parse_mac
@@ -42,6 +43,7 @@ class NicRequest:
     guard: str | None = None
     ip: tuple[str, ...] | None = None
     allow: tuple[str, ...] | None = None
+    vlan: int | None = None
     tap: IfName | None = None
     fds: tuple[int, ...] | None = None
 
@@ -129,6 +131,12 @@ def card_options(parser: argparse.ArgumentParser) -> None:
         "WORD[,WORD…]",
         "what a guarded guest may do all the same: dhcp (serve or relay it), macs (use other Ethernet addresses), "
         "router (advertise itself), vlan (tag)",
+    )
+    add(
+        "--vlan",
+        number_in(VLAN, "a VLAN"),
+        "N",
+        "the VLAN of the guest, which sees no tags; of a bridge of up --vlan-aware",
     )
 
 

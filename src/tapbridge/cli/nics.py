@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tapbridge.cli.nets import NicRequest, find_bridge
+from tapbridge.core.access import Access, require_access
 from tapbridge.core.attach import MTU_LARGEST, MTU_USUAL
 from tapbridge.core.filters import host_ips
 from tapbridge.core.macs import (
@@ -48,10 +49,12 @@ _SUSPECTS: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """One NIC, all but its tap. `bridge` is None in user mode; `host_mtu` None where the guest need not be told."""
+    """One NIC, all but its tap. `bridge` is None in user mode, `access` where no VLAN was asked for, `host_mtu` where
+    the guest need not be told."""
 
     request: NicRequest
     bridge: Link | None
+    access: Access | None
     id: str
     model: Model
     mac: Mac
@@ -167,6 +170,12 @@ def plan_another(
     return GuestPlan(name=name, nics=(nic,), keep_seed=keep_seed, findings=tuple(_about_nic(nic)))
 
 
+def _access(request: NicRequest, bridge: Link | None, state: State) -> Access | None:
+    if request.vlan is not None and bridge is None:
+        raise Refused("user mode knows no VLANs", hint="leave --vlan out", code="user-mode", subject="user")
+    return require_access(bridge, request.vlan, state)
+
+
 def _plan_nic(request: NicRequest, bridge: Link | None, machine: Machine, mac: Mac, name: str, state: State) -> Planned:
     model = choose_model(machine, request.model)
     queues = request.queues or 1
@@ -176,6 +185,7 @@ def _plan_nic(request: NicRequest, bridge: Link | None, machine: Machine, mac: M
     return Planned(
         request=request,
         bridge=bridge,
+        access=_access(request, bridge, state),
         id=name,
         model=model,
         mac=mac,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from tapbridge.cli.result import Result
 from tapbridge.core.topology import find_guest_name, find_uplink, is_tap
+from tapbridge.core.vlans import tells_vlans_apart
 from tapbridge.model.guest import Guest
-from tapbridge.model.state import PERMANENT, Address, Link, Scope, State
+from tapbridge.model.state import PERMANENT, Address, Link, Scope, State, Vlans
 
 if TYPE_CHECKING:
     from tapbridge.cli.world import World
@@ -85,7 +86,8 @@ def _bridge(
         "up": link.up and link.carrier,
         "uplink": uplink.name if uplink else None,
         "addresses": [address_json(a) for a in state.addresses_of(link.name)],
-        "ports": [_port(port, names.get(port.name)) for port in state.ports(link.name)],
+        "vlan_aware": tells_vlans_apart(link),
+        "ports": [_port(port, names.get(port.name), aware=tells_vlans_apart(link)) for port in state.ports(link.name)],
         "owner": owner,
         "lease": _lease(state, link.name) if owner is not None else None,
         "saved": _is_saved(world, link.name),
@@ -109,13 +111,18 @@ def _is_saved(world: World, bridge: str) -> bool | None:
     return True
 
 
-def _port(port: Link, guest: str | None) -> dict[str, Any]:
+def _port(port: Link, guest: str | None, *, aware: bool) -> dict[str, Any]:
     return {
         "name": port.name,
         "kind": port.kind or "nic",
         "up": port.up and port.carrier,
         "guest": find_guest_name(port) or guest,
+        "vlans": [_vlans(vlans) for vlans in port.vlans] if aware else None,
     }
+
+
+def _vlans(vlans: Vlans) -> dict[str, Any]:
+    return {"first": vlans.first, "last": vlans.last, "pvid": vlans.pvid, "untagged": vlans.untagged}
 
 
 def address_json(address: Address) -> dict[str, Any]:

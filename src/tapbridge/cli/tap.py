@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tapbridge.cli.nets import QUEUES, number_in, typed
 from tapbridge.cli.result import Result
+from tapbridge.core.vlans import VLAN
 from tapbridge.model.errors import Exit, HostError, UsageError
 from tapbridge.model.intent import DropTaps, MakeTap
 from tapbridge.model.state import Scope, State
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 VERBS = ("add", "del", "list")
 _OF = {
-    "add": ("owner", "group", "bridge", "queues", "persist", "saved"),
+    "add": ("owner", "group", "bridge", "vlan", "queues", "persist", "saved"),
     "del": ("dead", "all", "force"),
     "list": (),
 }
@@ -40,6 +41,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--owner", metavar="USER", help="who may open the tap, by name or number (default: who makes it)")
     add.add_argument("--group", metavar="GROUP", help="everybody of this group may open the tap, instead of an owner")
     add.add_argument("--bridge", metavar="BR", help="the bridge whose port it becomes (default: none)")
+    vlan = typed(number_in(VLAN, "a VLAN"))
+    add.add_argument("--vlan", type=vlan, metavar="N", help="the VLAN of the guest, which sees no tags (default: none)")
     number = typed(number_in(range(1, QUEUES + 1), "queues"))
     add.add_argument("--queues", type=number, metavar="N", help="pairs of queues that its guest will open (default 1)")
     persist = "write it down, so that --saved makes it again after a reboot; without this it lives until the next one"
@@ -105,6 +108,8 @@ def _intent(args: argparse.Namespace, world: World) -> MakeTap:
             hint="choose one; for several users make a group",
             code="usage",
         )
+    if args.vlan is not None and args.bridge is None:
+        raise UsageError("a VLAN is one of a bridge", hint="tapbridge tap add NAME --bridge br0 --vlan 7", code="usage")
     owner = world.uid if args.group is None else None
     return MakeTap(
         name=parse_new_name(args.name),
@@ -112,6 +117,7 @@ def _intent(args: argparse.Namespace, world: World) -> MakeTap:
         group=find_gid(args.group) if args.group is not None else None,
         bridge=parse_found_name(args.bridge) if args.bridge is not None else None,
         queues=args.queues or 1,
+        vlan=args.vlan,
     )
 
 
@@ -146,6 +152,7 @@ def _told(args: argparse.Namespace, plan: Plan, intent: MakeTap) -> str:
         return "There is nothing to do."
     who = f"the group {group_name(intent.group)}" if intent.group is not None else user_name(intent.owner or 0)
     where = f"a port of {intent.bridge}" if intent.bridge else "on no bridge"
+    where += f" in VLAN {intent.vlan}" if intent.vlan is not None else ""
     stays = "after a reboot tapbridge tap add --saved makes it again" if args.persist else "it lives until a reboot"
     queues = f",queues={intent.queues}" if intent.queues > 1 else ""
     return "\n".join(
@@ -173,7 +180,8 @@ def _add_saved(args: argparse.Namespace, world: World) -> Result:
     with turn(world, "tap add", wait_s=args.wait, as_json=args.json) as session:
         require_tun()
         plan = return_taps(read_saved(world), session.host.observe(Scope.KERNEL))
-        words = f"back: {', '.join(plan.touched)}" if plan.stages else "There is nothing to do."
+        back = [link.name for link in plan.after.links if link.tap is not None and link.name in plan.touched]
+        words = f"back: {', '.join(back)}" if plan.stages else "There is nothing to do."
         return carry_out(plan, session, lambda _: Verdict(), lambda _: words)
 
 
@@ -282,6 +290,7 @@ def _document(tap: TapUse) -> dict[str, Any]:
         "owner": tap.owner,
         "group": tap.group,
         "bridge": tap.bridge,
+        "vlan": tap.vlan,
         "queues": tap.queues,
         "persist": tap.saved,
         "in_use": tap.in_use,

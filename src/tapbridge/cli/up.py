@@ -44,6 +44,8 @@ def options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--port-name", metavar="NAME", help="the NIC's name with --take-name (default: r + its name)")
     parser.add_argument("--save", action="store_true", help="make it permanent as well, once it is confirmed")
+    aware = "the bridge tells VLANs apart, for taps with --vlan; one that is there is told so"
+    parser.add_argument("--vlan-aware", action="store_true", help=aware)
     confirm_options(parser)
     parser.add_argument("--force", action="store_true", help="go on where an owner or the firewall speaks against it")
     plan_options(parser)
@@ -69,10 +71,11 @@ def run(args: Namespace, world: World) -> Result:
         intent, plan = _plan(args, session.host.observe(), names)
         saved = _foresee(plan, intent, world, session.host, show=not args.quiet and not args.json) if args.save else ()
         ask(replace(plan, risks=plan.risks + saved), args, world)
-        visitor = find_visitor(plan.before, intent.nic) if args.confirm != 0 and plan.stages else None
+        carrier = _carrier(plan.before, intent)
+        visitor = find_visitor(plan.before, carrier) if args.confirm != 0 and plan.stages else None
         window = choose_window(args, remote=visitor is not None, terminal=world.is_terminal())
-        guarding = Guarding(world, window, plan, intent.nic, _final(intent) if args.save else None)
-        proof = ask_before(plan.before, intent.nic, visitor, guarded=window.guarded) if plan.stages else NO_PROOF
+        guarding = Guarding(world, window, plan, carrier, _final(intent) if args.save else None)
+        proof = ask_before(plan.before, carrier, visitor, guarded=window.guarded) if plan.stages else NO_PROOF
         result = _adopt(plan, intent, session, guarding, proof)
         if guarding.applied is None:
             result = guarding.tell(result)
@@ -95,9 +98,12 @@ def _plan(args: Namespace, state: State, names: list[IfName]) -> tuple[Adopt, Pl
         bridge=names[0] if args.bridge else _DEFAULT_BRIDGE,
         take_name=args.take_name,
         port_name=names[-1] if args.port_name else None,
+        vlan_aware=args.vlan_aware,
         force=args.force,
     )
     require_adoption(intent, state)  # what cannot be bridged at all is refused before anybody asks who owns it
+    if intent.vlan_aware:
+        _require_vlans(state, nic)
     final = nic.name if intent.take_name else intent.bridge
     plan = with_taps(adopt(intent, state, hand_over(state, nic.name, final, force=args.force)), final)
     if args.save:
@@ -107,7 +113,29 @@ def _plan(args: Namespace, state: State, names: list[IfName]) -> tuple[Adopt, Pl
         raise Refused(
             f"the plan is not safe: {verdict.findings[0].message}", hint="report this, with --dry-run", code="cut-off"
         )
-    return intent, plan
+    return (intent if nic.master is None else replace(intent, bridge=nic.master, take_name=False)), plan
+
+
+def _require_vlans(state: State, nic: Link) -> None:
+    """What the kernel cannot do, and what a manager would undo. Raises Refused."""
+    from tapbridge.linux.vlans import lacks_vlans
+    from tapbridge.owners.table import find_owner
+
+    if lacks_vlans():
+        raise Refused(
+            "the bridges of this kernel cannot tell VLANs apart",
+            hint="it was built without CONFIG_BRIDGE_VLAN_FILTERING: use another kernel, or a bridge for each VLAN on "
+            f"a VLAN link of its own: tapbridge up {nic.name}.7 --bridge br7",
+            code="no-vlans",
+        )
+    owner = find_owner(state, nic.master or nic.name)
+    if owner is not None and owner.name == "NetworkManager":
+        raise Refused(
+            f"NetworkManager holds {owner.link}, and would let its bridge forget the VLANs when it sets it up anew",
+            hint=f"use a bridge for each VLAN on a VLAN link of its own: tapbridge up {nic.name}.7 --bridge br7",
+            code="not-built",
+            subject=nic.name,
+        )
 
 
 def _foresee(plan: Plan, intent: Adopt, world: World, host: LinuxHost, *, show: bool) -> tuple[Finding, ...]:
@@ -170,10 +198,19 @@ def _way_back(args: Namespace, intent: Adopt, plan: Plan) -> Plan:
     """The plan of a `down` right after this `up`, from the state and the files that it will have left."""
     from tapbridge.cli.handover import hand_over
     from tapbridge.core.release import release
+    from tapbridge.core.restore import restore
 
+    if _carrier(plan.before, intent) != intent.nic:
+        return restore(plan.before, plan.after, plan.touched)
     written = {step.path: step.content for step in plan.steps if isinstance(step, WriteFile)}
     owner = hand_over(plan.after, _final(intent), intent.nic, force=args.force, written=written)
     return release(Release(bridge=_final(intent), force=True), plan.after, owner)  # taps may have joined it
+
+
+def _carrier(state: State, intent: Adopt) -> IfName:
+    """The link that carries the host before the change."""
+    nic = state.link(intent.nic)
+    return nic.master if nic is not None and nic.master is not None else intent.nic
 
 
 def _final(intent: Adopt) -> IfName:

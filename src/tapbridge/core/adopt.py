@@ -27,8 +27,10 @@ from tapbridge.core.refuse import (
     require_movable_routes,
     require_open_firewall,
     require_renameable,
+    require_vlans,
 )
 from tapbridge.core.transfer import Transfer, loosen_rp_filter
+from tapbridge.core.vlans import tells_vlans_apart
 from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Adopt
 from tapbridge.model.plan import Plan, Reason
@@ -46,6 +48,7 @@ from tapbridge.model.step import (
     SetMtu,
     SetSysctl,
     SetUp,
+    SetVlanFiltering,
     Shield,
     Step,
     Unshield,
@@ -76,6 +79,8 @@ def require_adoption(intent: Adopt, state: State) -> Link:
     """The NIC, if it can be adopted as asked, whoever owns it. Raises Refused."""
     nic = find_link(state, intent.nic)
     require_adoptable(state, nic)
+    if intent.vlan_aware:
+        require_vlans(state, intent, nic)
     if nic.master is None:
         require_free_bridge(state, intent, nic)
         if intent.take_name:
@@ -91,13 +96,13 @@ def adopt(intent: Adopt, state: State, hand_over: HandOver | None = None) -> Pla
     hand_over = hand_over or HandOver()
     nic = require_adoption(intent, state)
     if nic.master is not None:
-        return Plan(command="up", stages=(), before=state, after=state, risks=_already(intent, nic))
+        return _stay(intent, state, nic, nic.master)
     there = require_free_bridge(state, intent, nic)
     port = require_renameable(state, intent, nic) if intent.take_name else nic.name
 
     draft = Draft(state)
     draft.stage(Reason.PREPARE)
-    _make_bridge(draft, nic, intent.bridge, there)
+    _make_bridge(draft, nic, intent, there)
     own_filter = loosen_rp_filter(draft, intent.bridge)
     draft.do(SetUp(link=intent.bridge, up=True))
     if hand_over.early:
@@ -132,6 +137,16 @@ def adopt(intent: Adopt, state: State, hand_over: HandOver | None = None) -> Pla
     return draft.plan("up", touched, adoption_risks(state, nic, intent) + hand_over.risks)
 
 
+def _stay(intent: Adopt, state: State, nic: Link, bridge: IfName) -> Plan:
+    """The plan for a NIC that is a port already: its bridge is used."""
+    draft = Draft(state)
+    draft.stage(Reason.SETTLE)
+    there = state.link(bridge)
+    if intent.vlan_aware and there is not None and not tells_vlans_apart(there):
+        draft.do(SetVlanFiltering(link=bridge, on=True))
+    return draft.plan("up", (bridge,), _already(intent, nic))
+
+
 def _already(intent: Adopt, nic: Link) -> tuple[Finding, ...]:
     message = f"{nic.name} is a port of the bridge {nic.master} already; that bridge is used"
     other = intent.bridge not in ("br0", nic.master) and not intent.take_name
@@ -139,18 +154,21 @@ def _already(intent: Adopt, nic: Link) -> tuple[Finding, ...]:
     return (Finding(code="already-port", severity=severity, subject=nic.name, message=message),)
 
 
-def _make_bridge(draft: Draft, nic: Link, bridge: IfName, there: Link | None) -> None:
+def _make_bridge(draft: Draft, nic: Link, intent: Adopt, there: Link | None) -> None:
     """The bridge with the NIC's address from its first moment, so that neither kernel nor udev gives it another."""
-    state = draft.state
+    state, bridge = draft.state, intent.bridge
     if there is None:
         # Only a real change pins the MTU against that of later ports (br_change_mtu).
         other = nic.mtu + 1 if nic.mtu < 65535 else nic.mtu - 1
-        draft.do(AddLink(name=bridge, kind="bridge", mac=nic.mac, mtu=other, bridge=_BRIDGE))
+        options = replace(_BRIDGE, vlan_filtering=intent.vlan_aware)
+        draft.do(AddLink(name=bridge, kind="bridge", mac=nic.mac, mtu=other, bridge=options))
         draft.do(SetAlias(link=bridge, alias=make_mark(nic)))
     elif nic.mac is not None:
         mark = read_mark(there)  # of ours that has lost its NIC: its guests stay
         kept = there.mac if mark is None else mark.kept
         draft.do(SetMac(link=bridge, mac=nic.mac), SetAlias(link=bridge, alias=make_mark(nic, kept=kept)))
+        if intent.vlan_aware and not tells_vlans_apart(there):
+            draft.do(SetVlanFiltering(link=bridge, on=True))
     draft.do(SetMtu(link=bridge, mtu=nic.mtu), SetAddressGeneration(link=bridge, mode=NO_ADDRESSES))
     for own in state.sysctls:
         if own.link == nic.name and draft.state.sysctl(bridge, own.stack, own.name) != own.value:

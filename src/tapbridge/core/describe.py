@@ -13,6 +13,7 @@ from typing import Any
 
 from tapbridge.core.describe_routes import address_words, flag_words, neighbour_words, route_words, rule_words
 from tapbridge.core.describe_taps import GEN_MODES, TAP_WORDS, Told
+from tapbridge.core.describe_vlans import told_delete, told_filtering, told_put
 from tapbridge.model import step as steps
 from tapbridge.model.state import NODAD, Address
 from tapbridge.model.step import Step
@@ -50,6 +51,7 @@ def _add_link(step: steps.AddLink) -> Told:
     if step.bridge is not None:
         words += ["stp_state", str(int(step.bridge.stp)), "mcast_snooping", str(int(step.bridge.mcast_snooping))]
         words += ["forward_delay", str(step.bridge.forward_delay)]
+        words += ["vlan_filtering", "1"] if step.bridge.vlan_filtering else []
     reason = "with the NIC's address from its first moment, the DHCP server and the neighbours know it"
     return f"make the bridge {step.name}", reason, words
 
@@ -316,6 +318,9 @@ _WORDS: dict[type, Callable[[Any], Told]] = {
     steps.SetAddressGeneration: _set_generation,
     steps.RenameLink: _rename,
     steps.SetPort: _set_port,
+    steps.SetVlanFiltering: told_filtering,
+    steps.PutVlans: told_put,
+    steps.DeleteVlans: told_delete,
     steps.PutAddress: _put_address,
     steps.DeleteAddress: _delete_address,
     steps.PutRoute: _route("replace", "lead the route to {dst} through {links}", "replaced in its place, in one act"),

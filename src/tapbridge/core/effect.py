@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from tapbridge.core.addressing import connected_route, delete_address, put_address
 from tapbridge.core.routing import append_route, delete_route, drop_link, put_route
+from tapbridge.core.vlans import drop_vlans, first_vlans, own_vlans, put_vlans
 from tapbridge.model import step as steps
 from tapbridge.model.state import PERMANENT, PROTO_RA, Address, Link, Port, Rule, State, Sysctl
 from tapbridge.model.step import Step
@@ -55,6 +56,7 @@ def _add_link(step: steps.AddLink, state: State) -> State:
             mtu=mtu,
             up=step.up,
             bridge=step.bridge,
+            vlans=own_vlans(step.bridge) if step.bridge is not None else (),
             parent=step.peer,
             addr_gen_mode=mode,
         )
@@ -82,6 +84,7 @@ def _add_tap(step: steps.AddTap, state: State) -> State:
         master=step.master,
         master_kind="bridge" if step.master else None,
         port=Port() if step.master else None,
+        vlans=first_vlans(state.link(step.master)) if step.master else (),
         addr_gen_mode=state.sysctl("default", "ipv6", "addr_gen_mode") or 0 if mode is None else mode,
         alias=step.alias,
         altnames=step.altnames,
@@ -113,7 +116,7 @@ def _delete_link(step: steps.DeleteLink, state: State) -> State:
 
 def _without(state: State, gone: set[IfName]) -> State:
     links = tuple(
-        replace(x, master=None, master_kind=None, port=None) if x.master in gone else x
+        replace(x, master=None, master_kind=None, port=None, vlans=()) if x.master in gone else x
         for x in state.links
         if x.name not in gone
     )
@@ -165,7 +168,32 @@ def _set_master(step: steps.SetMaster, state: State) -> State:
         state = without if step.master else replace(state, sysctls=(*kept, *_switches(state, link))).sorted()
     port = None if step.master is None else Port()
     kind = None if step.master is None else "bridge"
-    return _settle_operstate(_with_link(state, step.link, master=step.master, master_kind=kind, port=port))
+    vlans = () if step.master is None else first_vlans(state.link(step.master))
+    state = _with_link(state, step.link, master=step.master, master_kind=kind, port=port, vlans=vlans)
+    return _settle_operstate(state)
+
+
+def _set_vlan_filtering(step: steps.SetVlanFiltering, state: State) -> State:
+    """What ports are in is not seen while it means nothing; it is what they began with, unless somebody has put them
+    elsewhere."""
+    link = state.link(step.link)
+    if link is None or link.bridge is None or link.bridge.vlan_filtering == step.on:
+        return state
+    bridge = replace(link.bridge, vlan_filtering=step.on)
+    state = _with_link(state, step.link, bridge=bridge, vlans=own_vlans(bridge))
+    for port in state.ports(step.link):
+        state = _with_link(state, port.name, vlans=own_vlans(bridge))
+    return state
+
+
+def _put_vlans(step: steps.PutVlans, state: State) -> State:
+    link = state.link(step.link)
+    return state if link is None else _with_link(state, step.link, vlans=put_vlans(link.vlans, step.vlans))
+
+
+def _delete_vlans(step: steps.DeleteVlans, state: State) -> State:
+    link = state.link(step.link)
+    return state if link is None else _with_link(state, step.link, vlans=drop_vlans(link.vlans, step.vlans))
 
 
 def _set_mac(step: steps.SetMac, state: State) -> State:
@@ -334,6 +362,9 @@ _EFFECTS: dict[type, Callable[[Any, State], State]] = {
     ),
     steps.RenameLink: _rename,
     steps.SetPort: lambda step, state: _with_link(state, step.link, port=step.port),
+    steps.SetVlanFiltering: _set_vlan_filtering,
+    steps.PutVlans: _put_vlans,
+    steps.DeleteVlans: _delete_vlans,
     steps.PutAddress: lambda step, state: put_address(state, step.address, dad=step.dad),
     steps.DeleteAddress: lambda step, state: delete_address(state, step.address),
     steps.PutRoute: lambda step, state: put_route(state, step.route),

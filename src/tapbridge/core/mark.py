@@ -2,7 +2,8 @@
 
 A bridge: `tapbridge uplink=MAC nic=NAME [kept=MAC]`: whose uplink it carries (by the NIC's permanent address), how the
 NIC was called, and, for a bridge that was there before us, the address that it had: such a bridge is not deleted.
-A tap that waits for a guest: `tapbridge tap queues=N [bridge=NAME]`: what was asked for and the kernel forgets.
+A tap that waits for a guest: `tapbridge tap queues=N [bridge=NAME] [vlan=N]`: what was asked for and
+the kernel forgets.
 A tap that the broker lent: `tapbridge broker uid=N pid=N started=N mac=MAC guest=NAME`: to whom, with whose end it
 ends, and with which address it was lent.
 """
@@ -34,6 +35,7 @@ class TapMark:
 
     queues: int = 1
     bridge: IfName | None = None
+    vlan: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,8 @@ def read_mark(link: Link) -> Mark | None:
 def make_tap_mark(mark: TapMark) -> str:
     """The alias of a tap that waits for a guest."""
     words = [ALIAS, "tap", f"queues={mark.queues}"]
-    return " ".join(words + ([f"bridge={mark.bridge}"] if mark.bridge is not None else []))
+    words += [f"bridge={mark.bridge}"] if mark.bridge is not None else []
+    return " ".join(words + ([f"vlan={mark.vlan}"] if mark.vlan is not None else []))
 
 
 def read_tap_mark(link: Link) -> TapMark | None:
@@ -77,10 +80,10 @@ def read_tap_mark(link: Link) -> TapMark | None:
     if not link.ours or link.kind != "tap" or words[1:2] != ["tap"]:
         return None
     fields = dict(word.split("=", 1) for word in words[2:] if "=" in word)
-    queues, bridge = fields.get("queues", ""), fields.get("bridge")
-    if not (queues.isascii() and queues.isdigit() and len(queues) < 8):
+    queues, bridge, vlan = fields.get("queues", ""), fields.get("bridge"), fields.get("vlan")
+    if not all(text.isascii() and text.isdigit() and len(text) < 8 for text in (queues, vlan or "0")):
         return None
-    return TapMark(queues=int(queues), bridge=IfName(bridge) if bridge else None)
+    return TapMark(queues=int(queues), bridge=IfName(bridge) if bridge else None, vlan=int(vlan) if vlan else None)
 
 
 def make_loan_mark(mark: LoanMark) -> str:

@@ -77,7 +77,7 @@ def _without(state: State, names: frozenset[IfName]) -> State:
     if not names:
         return state
     links = tuple(
-        replace(x, master=None, master_kind=None, port=None) if x.master in names else x
+        replace(x, master=None, master_kind=None, port=None, vlans=()) if x.master in names else x
         for x in state.links
         if x.name not in names
     )

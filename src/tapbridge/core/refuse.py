@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tapbridge.core.mark import find_marked_uplink
+from tapbridge.core.mark import find_marked_uplink, read_mark
 from tapbridge.core.transfer import is_heard
+from tapbridge.core.vlans import own_vlans
 from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Adopt
 from tapbridge.model.state import Link, State
@@ -142,7 +143,37 @@ def require_free_bridge(state: State, intent: Adopt, nic: Link) -> Link | None:
             code="stp-on",
             subject=there.name,
         )
+    if there.bridge and there.vlans != own_vlans(there.bridge):
+        raise Refused(
+            f"the bridge {there.name} tells VLANs apart, and the host would not be where it is now",
+            hint=f"choose another: --bridge NAME; bridge vlan show dev {there.name}",
+            code="vlans-own",
+            subject=there.name,
+        )
     return there
+
+
+def require_vlans(state: State, intent: Adopt, nic: Link) -> None:
+    """Whether a bridge that is there can tell VLANs apart without anybody noticing. Raises Refused."""
+    there = state.link(nic.master or intent.bridge)
+    if there is None or there.bridge is None or there.bridge.vlan_filtering:
+        return
+    mark = read_mark(there)
+    if mark is None or mark.kept is not None:
+        raise Refused(
+            f"the bridge {there.name} was not made by tapbridge, so whoever made it lets it tell VLANs apart",
+            hint=f"ip link set {there.name} type bridge vlan_filtering 1",
+            code="bridge-not-ours",
+            subject=there.name,
+        )
+    above = next((link for link in state.links if link.kind == "vlan" and link.parent == there.name), None)
+    if above is not None:
+        raise Refused(
+            f"{above.name} on {there.name} would hear nothing any more: the host is in no VLAN of that bridge",
+            hint=f"ip link del {above.name}, and give the host that VLAN on the NIC, beside the bridge",
+            code="vlan-on-bridge",
+            subject=above.name,
+        )
 
 
 def require_renameable(state: State, intent: Adopt, nic: Link) -> IfName:

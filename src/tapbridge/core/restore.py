@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tapbridge.core.access import restore_vlans
 from tapbridge.core.compare import comparable
 from tapbridge.core.draft import Draft
 from tapbridge.core.routing import is_first, same_route
@@ -94,6 +95,7 @@ class _Restore:
         for was, link in self._pairs:
             if was.master != self._called(link).master:
                 self._draft.do(SetMaster(link=was.name, master=was.master))
+        self._draft.do(*restore_vlans([(was, self._called(link)) for was, link in self._pairs]))
         for was, _ in self._pairs:
             self._drop_addresses(was.name)
         self._drop_router_routes()
@@ -209,11 +211,8 @@ class _Restore:
     def _drop_addresses(self, name: IfName) -> None:
         wanted = {(a.family, a.ip, a.prefix) for a in self._before.addresses_of(name)}
         for address in reversed(self._draft.state.addresses_of(name)):
-            if (
-                address.family,
-                address.ip,
-                address.prefix,
-            ) not in wanted and not address.temporary:  # those go with theirs
+            known = (address.family, address.ip, address.prefix) in wanted
+            if not known and not address.temporary:  # those go with theirs
                 self._draft.do(DeleteAddress(address=address))
 
     def _exact_routes(self, name: IfName) -> None:

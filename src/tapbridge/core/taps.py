@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
+from tapbridge.core.access import access_steps, find_access, require_access, with_uplinks
 from tapbridge.core.attach import (
     MTU_LARGEST,
     MTU_USUAL,
@@ -18,13 +19,14 @@ from tapbridge.core.attach import (
     PORTS,
     find_bridge_with_room,
     has_ipv6,
-    join_steps,
     lost_places,
+    rejoin_steps,
 )
 from tapbridge.core.draft import Draft
 from tapbridge.core.macs import lone_tap_mac
 from tapbridge.core.mark import TapMark, make_tap_mark, read_tap_mark
 from tapbridge.core.refuse import find_link
+from tapbridge.core.vlans import find_pvid
 from tapbridge.model.errors import Refused
 from tapbridge.model.guest import Guest, TapUse
 from tapbridge.model.intent import DropTaps, MakeTap
@@ -42,17 +44,18 @@ def add_tap(intent: MakeTap, state: State, save: Sequence[Step] = ()) -> Plan:
     draft = Draft(state)
     draft.stage(Reason.TAP)
     bridge = _require_bridge(intent.bridge, state) if intent.bridge is not None else None
+    require_access(bridge, intent.vlan, state)
     draft.do(*save)
     link = state.link(intent.name)
     if link is None:
-        draft.do(_new_tap(intent, bridge, state))
+        draft.do(*_new_tap(intent, bridge, state))
     else:
         _require_same(intent, link)
         if link.master is None:
-            draft.do(*join_steps(link.name, bridge, link.mtu))
+            draft.do(*rejoin_steps(link, bridge, state))
         if not link.up:
             draft.do(SetUp(link=link.name, up=True))
-    return draft.plan("tap add", (intent.name,))
+    return with_uplinks(draft.plan("tap add", (intent.name,)))
 
 
 def return_taps(saved: Sequence[MakeTap], state: State) -> Plan:
@@ -67,16 +70,16 @@ def return_taps(saved: Sequence[MakeTap], state: State) -> Plan:
     for intent in saved:
         link = state.link(intent.name)
         if link is None:
-            bridge = find_bridge_with_room(intent.bridge, state, places[intent.bridge or ""])
+            bridge = find_bridge_with_room(intent.bridge, state, places[intent.bridge or ""], intent.vlan)
             places[intent.bridge or ""] += 1
-            draft.do(_new_tap(intent, bridge, state))
+            draft.do(*_new_tap(intent, bridge, state))
             touched.append(intent.name)
         elif read_tap_mark(link) is None:
             risks.append(_not_ours(link))
     for link, bridge in lost_places(state):
-        draft.do(*join_steps(link.name, bridge, link.mtu))
+        draft.do(*rejoin_steps(link, bridge, draft.state))
         touched.append(link.name)
-    return draft.plan("tap add", tuple(touched), tuple(risks))
+    return with_uplinks(draft.plan("tap add", tuple(touched), tuple(risks)))
 
 
 def delete_taps(intent: DropTaps, state: State, uses: Sequence[TapUse], save: Sequence[Step] = ()) -> Plan:
@@ -136,6 +139,7 @@ def find_intent(link: Link) -> MakeTap | None:
         group=link.tap.group,
         bridge=mark.bridge,
         queues=mark.queues,
+        vlan=mark.vlan,
     )
 
 
@@ -160,6 +164,7 @@ def tap_uses(
                 owner=None if link.tap.owner is None else user(link.tap.owner),
                 group=None if link.tap.group is None else group(link.tap.group),
                 bridge=link.master if link.master_kind == "bridge" else None,
+                vlan=find_pvid(link),
                 queues=mark.queues if mark is not None else None if link.tap.multi_queue else 1,
                 saved=None if saved is None else link.name in saved,
                 in_use=holder is not None or link.carrier,
@@ -181,6 +186,8 @@ def verify_tap(intent: MakeTap, state: State) -> Verdict:
         return _wrong(intent.name, "has another user or other queues than it was given")
     if link.master != intent.bridge:
         return _wrong(intent.name, f"is {f'a port of {link.master}' if link.master else 'no port'}")
+    if intent.vlan is not None and find_pvid(link) != intent.vlan:
+        return _wrong(intent.name, f"is not in VLAN {intent.vlan}")
     return Verdict() if link.up else _wrong(intent.name, "is down")
 
 
@@ -190,21 +197,25 @@ def verify_gone(names: Sequence[str], state: State) -> Verdict:
     return _wrong(left[0], "is still there") if left else Verdict()
 
 
-def _new_tap(intent: MakeTap, bridge: Link | None, state: State) -> AddTap:
+def _new_tap(intent: MakeTap, bridge: Link | None, state: State) -> tuple[Step, ...]:
     """The MTU is set before the bridge sees it, because a bridge takes the lowest of its ports'; the host takes no
-    address of its own on the guest's wire."""
+    address of its own on the guest's wire. One that goes into a VLAN is up only when it is there."""
     wanted = MTU_USUAL if bridge is None else min(bridge.mtu, MTU_LARGEST)
-    return AddTap(
+    access = find_access(bridge, intent.vlan, state)
+    made = AddTap(
         name=intent.name,
         mac=lone_tap_mac(intent.name),
         tap=Tap(owner=intent.owner, group=intent.group, persist=True, multi_queue=intent.queues > 1, vnet_hdr=True),
-        alias=make_tap_mark(TapMark(queues=intent.queues, bridge=intent.bridge)),
+        alias=make_tap_mark(TapMark(queues=intent.queues, bridge=intent.bridge, vlan=intent.vlan)),
         altnames=(_ALTNAME + intent.name,),
         mtu=None if wanted == MTU_USUAL else wanted,
         addr_gen_mode=NO_ADDRESS if has_ipv6(state) else None,
         master=None if bridge is None else bridge.name,
-        up=True,
+        up=access is None,
     )
+    if access is None or bridge is None:
+        return (made,)
+    return made, *access_steps(intent.name, bridge, access), SetUp(link=intent.name, up=True)
 
 
 def _require_bridge(name: IfName, state: State) -> Link:
@@ -238,6 +249,7 @@ def _require_same(intent: MakeTap, link: Link) -> None:
         ("bridge", there.bridge, intent.bridge),
         ("bridge", link.master or intent.bridge, intent.bridge),
         ("number of queues", there.queues, intent.queues),
+        ("VLAN", there.vlan, intent.vlan),
     ):
         if has != asked:
             raise Refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tapbridge.core.mark import find_marked_uplink, read_mark
 from tapbridge.core.merge import passes
+from tapbridge.core.vlans import tells_vlans_apart
 from tapbridge.model.intent import Adopt
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import PROTO_KERNEL, PROTO_RA, Link, State
@@ -36,6 +37,8 @@ def verify(intent: Adopt, state: State) -> Verdict:
     if read_mark(bridge) is not None and bridge.mac != nic.mac:
         text = f"{bridge.name} has another Ethernet address than {nic.name}"
         found.append(_wrong("bridge-mac", bridge.name, text, nic.mac, bridge.mac))
+    if intent.vlan_aware and not tells_vlans_apart(bridge):
+        found.append(_wrong("not-vlan-aware", bridge.name, f"{bridge.name} does not tell VLANs apart", "on", "off"))
     return Verdict(findings=tuple(found))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tapbridge.core.topology import find_guest_name, find_uplink, is_tap
+from tapbridge.core.vlans import find_pvid
 from tapbridge.draw.style import Role
 from tapbridge.draw.text import short_time
 from tapbridge.model.guest import Guest, GuestNic, Sighting
@@ -105,6 +106,7 @@ def _link_node(link: Link, addresses: Iterable[Address], *, uplink: bool, held: 
     facts = ["uplink" if uplink else link.kind or "NIC", _condition(link, held)]
     if link.bridge is not None and link.bridge.stp:
         facts.append("STP on")
+    facts += _vlans(link)
     if link.port is not None and link.up and link.port.state in _PORT_STATES:
         facts.append(_PORT_STATES[link.port.state])
     if link.master is not None and link.parent is not None and link.kind in _STACKED:
@@ -116,6 +118,15 @@ def _link_node(link: Link, addresses: Iterable[Address], *, uplink: bool, held: 
     return Node(
         key=link.name, name=link.name, role=role, up=link.up and link.carrier, facts=tuple(facts), notes=tuple(notes)
     )
+
+
+def _vlans(link: Link) -> list[str]:
+    """In which VLAN a port is, and in which others with their tags; that a bridge tells them apart."""
+    if link.bridge is not None:
+        return ["VLAN-aware"] if link.bridge.vlan_filtering else []
+    pvid = find_pvid(link)
+    told = [str(x.first) if x.first == x.last else f"{x.first}-{x.last}" for x in link.vlans if not x.pvid]
+    return [f"VLAN {pvid}"] * (pvid is not None) + [f"with tags VLAN {' '.join(told)}"] * bool(told)
 
 
 def _condition(link: Link, held: bool) -> str:

@@ -70,6 +70,12 @@ def decode_u32(payload: bytes | None, absent: int = 0) -> int:
     return number
 
 
+def decode_u16(payload: bytes | None, absent: int = 0) -> int:
+    """A u16, or what its absence means. Raises struct.error."""
+    number: int = U16.unpack(payload)[0] if payload is not None else absent
+    return number
+
+
 def decode_u8(payload: bytes | None) -> int:
     """A u8, 0 where it is absent. Raises IndexError."""
     return payload[0] if payload is not None else 0

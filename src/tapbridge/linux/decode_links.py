@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from tapbridge.linux import uapi
@@ -14,12 +14,13 @@ from tapbridge.linux.attributes import (
     decode_mac,
     decode_name,
     decode_u8,
+    decode_u16,
     decode_u32,
     walk,
     walk_each,
 )
 from tapbridge.linux.switches import IPV4_SWITCHES, IPV6_SWITCHES
-from tapbridge.model.state import Bridge, Link, Port, Sysctl, Tap
+from tapbridge.model.state import Bridge, Link, Port, Sysctl, Tap, Vlans
 from tapbridge.model.values import IfName
 
 LINK: Final = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
@@ -96,6 +97,7 @@ def _link(
         bridge=_bridge(_options(special)) if kind == "bridge" else None,
         port=_port(walk(special.get(uapi.IFLA_INFO_SLAVE_DATA, b""))) if is_port else None,
         tap=_tap(_options(special)) if kind == "tap" else None,
+        vlan_id=decode_u16(_options(special)[uapi.IFLA_VLAN_ID]) if kind == "vlan" else None,
     )
 
 
@@ -105,7 +107,32 @@ def _bridge(found: _Attributes) -> Bridge:
         forward_delay=decode_u32(found[uapi.IFLA_BR_FORWARD_DELAY]),
         mcast_snooping=any(found.get(uapi.IFLA_BR_MCAST_SNOOPING, b"")),
         vlan_filtering=any(found.get(uapi.IFLA_BR_VLAN_FILTERING, b"")),
+        default_pvid=decode_u16(found.get(uapi.IFLA_BR_VLAN_DEFAULT_PVID), 1),  # a kernel without VLANs has none
     )
+
+
+@careful
+def decode_vlans(bodies: Iterable[bytes]) -> dict[int, tuple[Vlans, ...]]:
+    """In which VLANs ports and bridges are, by their numbers: of a dump of the bridge family. Raises Malformed.
+
+    A card with a switch of its own is told of once more, without VLANs.
+    """
+    told = [(LINK.unpack_from(body)[2], tuple(_vlans(walk(body, LINK.size)))) for body in bodies]
+    return {index: vlans for index, vlans in told if vlans}
+
+
+def _vlans(found: _Attributes) -> Iterator[Vlans]:
+    begun = 0
+    for number, payload in walk_each(found.get(uapi.IFLA_AF_SPEC, b"")):
+        if number != uapi.IFLA_BRIDGE_VLAN_INFO:
+            continue
+        flags, last = struct.unpack("=HH", payload)
+        if flags & uapi.BRIDGE_VLAN_INFO_RANGE_BEGIN:
+            begun = last
+            continue
+        first = begun if flags & uapi.BRIDGE_VLAN_INFO_RANGE_END else last
+        pvid, untagged = flags & uapi.BRIDGE_VLAN_INFO_PVID, flags & uapi.BRIDGE_VLAN_INFO_UNTAGGED
+        yield Vlans(first=first, last=last, pvid=bool(pvid), untagged=bool(untagged))
 
 
 def _port(found: _Attributes) -> Port:

@@ -17,7 +17,18 @@ from tapbridge.linux.decode_addresses import ADDRESS, FAMILIES, NEIGHBOUR
 from tapbridge.linux.decode_links import LINK
 from tapbridge.linux.decode_routes import ACTIONS, HOP, ROUTE, RULE, TYPES
 from tapbridge.model import step as steps
-from tapbridge.model.state import MANAGETEMPADDR, NODAD, NOPREFIXROUTE, Address, Neighbour, Nexthop, Port, Route, Rule
+from tapbridge.model.state import (
+    MANAGETEMPADDR,
+    NODAD,
+    NOPREFIXROUTE,
+    Address,
+    Neighbour,
+    Nexthop,
+    Port,
+    Route,
+    Rule,
+    Vlans,
+)
 from tapbridge.model.step import Step
 from tapbridge.model.values import Family
 
@@ -86,6 +97,12 @@ def _encode_link_step(step: Step, index_of: IndexOf) -> list[Request]:
             state = uapi.NUD_NOARP | uapi.NUD_REACHABLE
             body = NEIGHBOUR.pack(uapi.AF_BRIDGE, index_of(step.link), state, uapi.NTF_MASTER, 0)
             return [Request(uapi.RTM_NEWNEIGH, _MAKE, body + pack_mac(uapi.NDA_LLADDR, step.mac))]
+        case steps.SetVlanFiltering():
+            return [_changed(index_of(step.link), _bridge_options(pack_u8(uapi.IFLA_BR_VLAN_FILTERING, step.on)))]
+        case steps.PutVlans():
+            return [Request(uapi.RTM_SETLINK, 0, _vlans(step.vlans, index_of(step.link)))]
+        case steps.DeleteVlans():
+            return [Request(uapi.RTM_DELLINK, 0, _vlans(step.vlans, index_of(step.link)), _ABSENT)]
     raise TypeError(f"{type(step).__name__} is no message to the kernel")
 
 
@@ -166,6 +183,22 @@ def _port(port: Port) -> bytes:
         pack_u8(uapi.IFLA_BRPORT_ISOLATED, port.isolated),
         pack_u8(uapi.IFLA_BRPORT_LOCKED, port.locked),
     )
+
+
+def _bridge_options(*options: bytes) -> bytes:
+    kind = pack_name(uapi.IFLA_INFO_KIND, "bridge")
+    return nest(uapi.IFLA_LINKINFO, kind, nest(uapi.IFLA_INFO_DATA, *options))
+
+
+def _vlans(vlans: Vlans, index: int) -> bytes:
+    """A port and its VLANs; more than one are told by the first and the last."""
+    flags = uapi.BRIDGE_VLAN_INFO_PVID * vlans.pvid | uapi.BRIDGE_VLAN_INFO_UNTAGGED * vlans.untagged
+    told = [(flags, vlans.first)]
+    if vlans.first != vlans.last:
+        begin, end = uapi.BRIDGE_VLAN_INFO_RANGE_BEGIN, uapi.BRIDGE_VLAN_INFO_RANGE_END
+        told = [(flags | begin, vlans.first), (flags | end, vlans.last)]
+    each = (pack(uapi.IFLA_BRIDGE_VLAN_INFO, struct.pack("=HH", *one)) for one in told)
+    return LINK.pack(uapi.AF_BRIDGE, 0, index, 0, 0) + nest(uapi.IFLA_AF_SPEC, *each)
 
 
 def _address(address: Address, index_of: IndexOf, flags: int) -> bytes:

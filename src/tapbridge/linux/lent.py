@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
+from tapbridge.core.access import require_access
 from tapbridge.core.attach import NO_ADDRESS, join_steps
 from tapbridge.core.filters import host_ips
 from tapbridge.core.mark import LoanMark, read_loan_mark
@@ -157,14 +158,19 @@ class LentTaps:
             limit_rate(self._channel, made.index, intent.rate)
         if intent.guard is not None:
             set_filter(made.index, self._with_denied(intent.guard, bridge))
+        access = None
+        if intent.vlan is not None:
+            access = require_access(bridge, intent.vlan, observe_kernel(self._channel, Scope.LINKS))
         port = Port(isolated=intent.isolated, learning=intent.only is None, locked=intent.only is not None)
         steps: tuple[Step, ...] = (
             SetAlias(link=tap.name, alias=intent.alias),
             SetAddressGeneration(link=tap.name, mode=NO_ADDRESS),
-            *join_steps(tap.name, bridge),
+            *join_steps(tap.name, bridge, access=access),
             SetPort(link=tap.name, port=port),
         )
         numbers: dict[str, int] = {tap.name: made.index, bridge.name: bridge.index}
+        if access is not None and access.uplink is not None:
+            numbers[access.uplink.name] = access.uplink.index
         index_of = numbers.__getitem__
         requests = [request for step in steps for request in encode_step(step, index_of)]
         if intent.only is not None:

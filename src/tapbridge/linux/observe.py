@@ -11,7 +11,7 @@ from tapbridge.linux import uapi
 from tapbridge.linux.attributes import decode_ip, decode_u32, pack_name, pack_u32, walk
 from tapbridge.linux.channel import Channel
 from tapbridge.linux.decode_addresses import NEIGHBOUR, decode_addresses, decode_forwarding, decode_neighbours
-from tapbridge.linux.decode_links import decode_links, decode_sysctls
+from tapbridge.linux.decode_links import decode_links, decode_sysctls, decode_vlans
 from tapbridge.linux.decode_routes import ROUTE, decode_routes, decode_rules
 from tapbridge.linux.sysctls import read_sysctls
 from tapbridge.linux.wireless import find_wireless
@@ -34,7 +34,7 @@ def observe_kernel(channel: Channel, scope: Scope) -> State:
     neighbours, forwarding = ([], []) if scope is Scope.LINKS else _read_neighbours(channel)
     routes, rules = ([], []) if scope in _SMALL else _read_routing(channel)
     told_links = channel.dump(uapi.RTM_GETLINK, _LINK_HEADER + _LEAN)
-    links = _with_wireless(decode_links(told_links))
+    links = with_vlans(channel, _with_wireless(decode_links(told_links)))
     names = {link.index: link.name for link in links}
     return State(
         scope=scope,
@@ -81,6 +81,19 @@ def _with_wireless(links: tuple[Link, ...]) -> tuple[Link, ...]:
     cards = [link for link in links if link.kind == "" and link.ethernet]
     stations = find_wireless(cards) if cards else frozenset()
     return tuple(replace(link, kind="wifi") if link.name in stations else link for link in links)
+
+
+def with_vlans(channel: Channel, links: tuple[Link, ...]) -> tuple[Link, ...]:
+    """Asked only where a bridge tells VLANs apart: what a port is in means nothing elsewhere."""
+    filtering = {link.name for link in links if link.bridge is not None and link.bridge.vlan_filtering}
+    if not filtering:
+        return links
+    compressed = pack_u32(uapi.IFLA_EXT_MASK, uapi.RTEXT_FILTER_BRVLAN_COMPRESSED)
+    found = decode_vlans(channel.dump(uapi.RTM_GETLINK, bytes((uapi.AF_BRIDGE,)) + bytes(15) + compressed))
+    return tuple(
+        replace(link, vlans=found.get(link.index, ())) if {link.name, link.master} & filtering else link
+        for link in links
+    )
 
 
 def find_link(channel: Channel, name: str) -> Link | None:

@@ -72,14 +72,15 @@ class TapUse:
     """A tap: who may open it, where it is attached, and who has it open.
 
     `owner` and `group` are names, or numbers where there is no name. `queues` is None where nobody wrote it down,
-    `saved` (it comes back after a reboot) where that cannot be read. `in_use` with no `pid`: by a process that cannot
-    be seen.
+    `saved` (it comes back after a reboot) where that cannot be read. `vlan` is that of its frames without a tag, None
+    on a bridge that tells no VLANs apart. `in_use` with no `pid`: by a process that cannot be seen.
     """
 
     name: IfName
     owner: str | None = None
     group: str | None = None
     bridge: IfName | None = None
+    vlan: int | None = None
     queues: int | None = None
     saved: bool | None = None
     in_use: bool = False

@@ -10,12 +10,13 @@ from tapbridge.model.values import IfName, Mac
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopt:
     """Make `nic` a port of `bridge`. With `take_name` the bridge ends up with the NIC's name, and the NIC is called
-    `port_name` (default: r + its name, cut at 15 bytes)."""
+    `port_name` (default: r + its name, cut at 15 bytes). With `vlan_aware` the bridge tells VLANs apart."""
 
     nic: IfName
     bridge: IfName = IfName("br0")
     take_name: bool = False
     port_name: IfName | None = None
+    vlan_aware: bool = False
     force: bool = False
 
 
@@ -36,6 +37,7 @@ class MakeTap:
     group: int | None = None
     bridge: IfName | None = None
     queues: int = 1
+    vlan: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,3 +80,4 @@ class LendTap:
     isolated: bool = False
     rate: int | None = None
     guard: Guard | None = None
+    vlan: int | None = None

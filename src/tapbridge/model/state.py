@@ -66,6 +66,17 @@ class Bridge:
     forward_delay: int = 1500
     mcast_snooping: bool = True
     vlan_filtering: bool = False
+    default_pvid: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vlans:
+    """VLANs of a port, or of the host by a bridge. What has no tag is in the `pvid`; `untagged` ones lose theirs."""
+
+    first: int
+    last: int
+    pvid: bool = False
+    untagged: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +106,8 @@ class Tap:
 class Link:
     """Any network object of the kernel.
 
-    `kind` is the kernel's own word (bridge, veth, tun, macvlan, …), "" for a NIC without one, "loopback" for lo,
-    "wifi" for a wireless station, "tap" for a tun device in tap mode.
+    `kind` is the kernel's own word (bridge, veth, tun, macvlan, …), "" for a NIC without one, "loopback" for lo, "wifi"
+    for a wireless station, "tap" for a tun device in tap mode. Only a bridge that filters, and its ports, have `vlans`.
     """
 
     index: int = 0
@@ -119,6 +130,8 @@ class Link:
     bridge: Bridge | None = None
     port: Port | None = None
     tap: Tap | None = None
+    vlan_id: int | None = None
+    vlans: tuple[Vlans, ...] = ()
 
     @property
     def ours(self) -> bool:

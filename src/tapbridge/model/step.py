@@ -32,6 +32,9 @@ from tapbridge.model.state import (
     Tap,
 )
 from tapbridge.model.values import IfName, Mac
+from tapbridge.model.vlan_step import DeleteVlans as DeleteVlans
+from tapbridge.model.vlan_step import PutVlans as PutVlans
+from tapbridge.model.vlan_step import SetVlanFiltering as SetVlanFiltering
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,6 +326,9 @@ Step = (
     | LimitRate
     | SetFilter
     | PutPortAddress
+    | SetVlanFiltering
+    | PutVlans
+    | DeleteVlans
     | PutAddress
     | DeleteAddress
     | PutRoute
@@ -363,6 +369,9 @@ KERNEL_STEPS = (
     RenameLink,
     SetPort,
     PutPortAddress,
+    SetVlanFiltering,
+    PutVlans,
+    DeleteVlans,
     PutAddress,
     DeleteAddress,
     PutRoute,

@@ -110,8 +110,9 @@ def find_obstacle(text: str, nic: str) -> str | None:
     return None
 
 
-def bridged(text: str, nic: str, bridge: str, mac: str, mark: str) -> str:
+def bridged(text: str, nic: str, bridge: str, mac: str, mark: str, *, vlan_aware: bool = False) -> str:
     """The text with the bridge in the place of the NIC; the NIC itself is `manual`. `mark` is the bridge's alias."""
+    options = [*_options(nic, bridge, mac, mark), *([_aware(bridge)] if vlan_aware else [])]
     lines = text.split("\n")
     found = list(statements(text))
     first = next((one for one in found if one.begins and one.head[1] == nic), None)
@@ -120,7 +121,7 @@ def bridged(text: str, nic: str, bridge: str, mac: str, mark: str) -> str:
         if one.begins and _is_of(one.head, nic):
             block = _renamed(block, nic, bridge, count=1)
             if one is first:
-                block = "\n".join([f"iface {nic} inet manual", "", block, *_options(nic, bridge, mac, mark)])
+                block = "\n".join([f"iface {nic} inet manual", "", block, *options])
         elif one.words[0] in ("auto", "allow-auto", "no-auto-down"):
             block = _renamed(block, nic, bridge)
         elif one.words[0] == "allow-hotplug" and nic in one.words[1:]:  # nobody plugs a bridge in
@@ -140,6 +141,10 @@ def _options(nic: str, bridge: str, mac: str, mark: str) -> list[str]:
         "    bridge_maxwait 0",
         f'    up ip link set dev {bridge} alias "{mark}" type bridge mcast_snooping 0',
     ]
+
+
+def _aware(bridge: str) -> str:
+    return f"    up ip link set dev {bridge} type bridge vlan_filtering 1"
 
 
 def outlook(text: str, link: str) -> Outlook:

@@ -12,8 +12,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Final
 
+from tapbridge.core.vlans import tells_vlans_apart
 from tapbridge.model.errors import HostError
 from tapbridge.model.permanent import Permanent
 from tapbridge.model.state import File
@@ -50,7 +52,8 @@ class Ifupdown:
         nic, bridge = scene.port.name, scene.bridge.name
         files = dict(_files(scene))
         self._require(scene, files)
-        texts = {path: ifupdown_files.bridged(text, nic, bridge, scene.mac, scene.mark) for path, text in files.items()}
+        bridged = partial(ifupdown_files.bridged, vlan_aware=tells_vlans_apart(scene.bridge))
+        texts = {path: bridged(text, nic, bridge, scene.mac, scene.mark) for path, text in files.items()}
         changed = {path: text for path, text in texts.items() if text != files[path]}
         for path in changed:
             require_not_generated(scene, path, files[path])

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tapbridge.core.restore_owner import brought_back
+from tapbridge.core.vlans import tells_vlans_apart
 from tapbridge.model.permanent import Permanent
 from tapbridge.model.state import File, LeaseFile
 from tapbridge.model.step import ReloadClient, Step, WriteFile
@@ -64,7 +65,7 @@ class NetworkdKeeper:
         self._require_first(scene, original)
         match = f"PermanentMACAddress={scene.port.permanent_mac}" if scene.port.permanent_mac else f"Name={nic}"
         texts = {
-            f"{bridge}.netdev": netdev_file(bridge, scene.mac),
+            f"{bridge}.netdev": netdev_file(bridge, scene.mac, vlan_aware=tells_vlans_apart(scene.bridge)),
             f"{bridge}.network": held,
             f"{nic}.network": saved_port_file(nic, bridge, original, match, held, tuple(_vlans(scene, original))),
         }

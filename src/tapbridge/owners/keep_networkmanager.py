@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tapbridge.core.outlook import Outlook, canonical
+from tapbridge.core.vlans import tells_vlans_apart
 from tapbridge.model.errors import HostError
 from tapbridge.model.permanent import Permanent
 from tapbridge.model.state import File
@@ -52,6 +53,9 @@ class NetworkManagerKeeper:
         if None in texts.values() or NIC_PROFILE not in bridge.get("user", {}):
             hint = f"tapbridge down {scene.bridge.name}, then tapbridge up --save"
             raise unsavable(self.name, scene.bridge.name, "it does not hold the bridge by a profile of ours", hint)
+        if tells_vlans_apart(scene.bridge):
+            hint = f"ip link set {scene.bridge.name} type bridge vlan_filtering 0"
+            raise unsavable(self.name, scene.bridge.name, "its profile of the bridge knows no VLANs", hint)
         self._require_first(scene)
         files = (File(path=_saved(path), content=text, mode=0o600) for path, text in texts.items())
         return Form(files=(*files, mark_file(scene)), outlook=_outlook(bridge))

@@ -89,11 +89,12 @@ def unmanaged_file(link: str) -> str:
     return f"[Match]\nName={link}\n\n[Link]\nUnmanaged=yes\n"
 
 
-def netdev_file(bridge: str, mac: str) -> str:
+def netdev_file(bridge: str, mac: str, *, vlan_aware: bool = False) -> str:
     """The file that makes the bridge, as `up` makes it."""
     told = f"# Written by tapbridge save: {bridge} is made at boot until tapbridge unsave."
     made = f"[NetDev]\nName={bridge}\nKind=bridge\nMACAddress={mac}\n"
-    return f"{told}\n{made}\n[Bridge]\nSTP=no\nForwardDelaySec=0\nMulticastSnooping=no\n"
+    aware = "VLANFiltering=yes\n" if vlan_aware else ""
+    return f"{told}\n{made}\n[Bridge]\nSTP=no\nForwardDelaySec=0\nMulticastSnooping=no\n{aware}"
 
 
 def saved_port_file(nic: str, bridge: str, original: str, match: str, held: str, vlans: Sequence[str] = ()) -> str:

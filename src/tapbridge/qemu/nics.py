@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from tapbridge.core.access import Access
 from tapbridge.core.attach import port_steps
 from tapbridge.core.mark import GUEST_BYTES, is_guest_name, read_loan_mark
 from tapbridge.core.topology import find_guest_name, is_tap
@@ -121,7 +122,14 @@ def check_card(
 
 
 def attach_steps(
-    tap: IfName, bridge: Link, guest: str, *, ipv6: bool, rate: int | None = None, guard: Guard | None = None
+    tap: IfName,
+    bridge: Link,
+    guest: str,
+    *,
+    ipv6: bool,
+    access: Access | None = None,
+    rate: int | None = None,
+    guard: Guard | None = None,
 ) -> tuple[Step, ...]:
     """Make a new tap, which is down, a port of the bridge. The mark comes first, then what holds the guest back.
 
@@ -133,7 +141,8 @@ def attach_steps(
         before.append(SetFilter(link=tap, guard=guard))
         if "macs" not in guard.allowed:
             held = (SetPort(link=tap, port=Port(learning=False, locked=True)), PutPortAddress(link=tap, mac=guard.mac))
-    return (SetAlias(link=tap, alias=dump_alias(guest)), *before, *port_steps(tap, bridge, ipv6=ipv6, held=held))
+    joined = port_steps(tap, bridge, ipv6=ipv6, access=access, held=held)
+    return (SetAlias(link=tap, alias=dump_alias(guest)), *before, *joined)
 
 
 def dump_alias(guest: str) -> str:

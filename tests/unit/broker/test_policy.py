@@ -30,7 +30,7 @@ def rules(text: str) -> tuple[Rule, ...]:
 
 def test_a_line_says_who_may_do_what() -> None:
     text = "# who may\n\nallow user alice bridge br0 # daily\n"
-    text += "\tallow group kvm bridge br-lan taps 7 mac 02:aa mac 52 isolated rate 100M\n"
+    text += "\tallow group kvm bridge br-lan taps 7 mac 02:aa mac 52 isolated rate 100M vlan 7\n"
     assert rules(text) == (
         Rule(line=3, number=1000, group=False, bridge=BR0),
         Rule(
@@ -42,6 +42,7 @@ def test_a_line_says_who_may_do_what() -> None:
             macs=("02:aa", "52"),
             isolated=True,
             rate=100_000_000,
+            vlan=7,
         ),
     )
     assert rules("allow user 5 bridge br0 mac any")[0].macs == ()
@@ -67,6 +68,9 @@ def test_a_line_says_who_may_do_what() -> None:
         ("allow user alice bridge br0 taps 1024", "1024"),
         ("allow user alice bridge br0 taps -1", "-1"),
         ("allow user alice bridge br0 taps 1 taps 2", "taps"),
+        ("allow user alice bridge br0 vlan 0", "VLAN"),
+        ("allow user alice bridge br0 vlan 4095", "VLAN"),
+        ("allow user alice bridge br0 vlan 7 vlan 8", "vlan"),
         ("allow user alice bridge br0 mac", "mac"),
         ("allow user alice bridge br0 mac 5", "'5'"),
         ("allow user alice bridge br0 mac 52:5", "52:5"),

@@ -159,7 +159,14 @@ def test_a_saved_tap_waits_for_its_bridge() -> None:
     assert return_taps([INTENT], return_taps([INTENT], again).after).stages == ()
 
 
-@given(st.builds(TapMark, queues=st.integers(1, 256), bridge=st.sampled_from([None, BR, IfName("a=b")])))
+@given(
+    st.builds(
+        TapMark,
+        queues=st.integers(1, 256),
+        bridge=st.sampled_from([None, BR, IfName("a=b")]),
+        vlan=st.none() | st.integers(1, 4094),
+    )
+)
 def test_a_mark_can_be_read_again(mark: TapMark) -> None:
     link = Link(name=T0, kind="tap", alias=make_tap_mark(mark))
     assert read_tap_mark(link) == mark

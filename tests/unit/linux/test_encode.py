@@ -10,19 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.recorded import NAMES, nouns
-from tapbridge.linux.attributes import walk
+from tapbridge.linux import uapi
+from tapbridge.linux.attributes import pack_u8, walk
 from tapbridge.linux.decode_addresses import decode_addresses, decode_neighbours
+from tapbridge.linux.decode_links import decode_vlans
 from tapbridge.linux.decode_routes import decode_routes, decode_rules
 from tapbridge.linux.encode import encode_step
-from tapbridge.model.state import Address, Neighbour, Nexthop, Route, Rule
+from tapbridge.model.state import Address, Neighbour, Nexthop, Route, Rule, Vlans
 from tapbridge.model.step import (
     AddRoute,
     AddRule,
     DeleteAddress,
     DeleteLink,
+    DeleteVlans,
     PutAddress,
     PutNeighbour,
     PutRoute,
+    PutVlans,
     SetUp,
     Step,
 )
@@ -38,6 +42,19 @@ ips6 = st.ip_addresses(v=6).map(lambda ip: parse_ip(str(ip))[1])
 
 def body(step: Step) -> bytes:
     return encode_step(step, NUMBERS.__getitem__)[0].body
+
+
+@given(st.tuples(st.integers(1, 4094), st.integers(1, 4094)).map(sorted), st.booleans(), st.booleans())
+def test_vlans(ends: list[int], pvid: bool, untagged: bool) -> None:
+    vlans = Vlans(first=ends[0], last=ends[1], pvid=pvid, untagged=untagged)
+    for step in (PutVlans(link=NIC, vlans=vlans), DeleteVlans(link=NIC, vlans=vlans)):
+        assert decode_vlans([body(step)]) == {NUMBERS[NIC]: (vlans,)}
+
+
+def test_a_card_that_is_told_of_once_more_without_vlans_keeps_them() -> None:
+    told = body(PutVlans(link=NIC, vlans=Vlans(first=7, last=7)))
+    again = told[:16] + pack_u8(uapi.IFLA_OPERSTATE, 6)
+    assert decode_vlans([told, again]) == {NUMBERS[NIC]: (Vlans(first=7, last=7),)}
 
 
 def hops(gateways: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[Nexthop, ...]]:

@@ -40,6 +40,14 @@ def test_the_bridge_has_the_place_of_the_nic(case: str) -> None:
     assert bridged(before, "eth0", "br0", MAC, MARK) == after
 
 
+def test_a_bridge_that_tells_vlans_apart_is_told_so_at_boot() -> None:
+    text = "auto eth0\niface eth0 inet dhcp\n"
+    plain, aware = (bridged(text, "eth0", "br0", MAC, MARK, vlan_aware=aware) for aware in (False, True))
+    (more,) = set(aware.splitlines()) - set(plain.splitlines())
+    assert more == "    up ip link set dev br0 type bridge vlan_filtering 1"
+    assert more in [line for line in aware.splitlines() if line.startswith(" ")]
+
+
 @given(TEXTS)
 def test_what_is_not_about_the_nic_stays_as_it_is(text: str) -> None:
     after = bridged(text, "eth0", "br0", MAC, MARK)

@@ -104,6 +104,7 @@ def test_a_boot_makes_the_bridge_of_three_more_files() -> None:
         *("[NetDev]", "Name=br0", "Kind=bridge", f"MACAddress={MAC}", ""),
         *("[Bridge]", "STP=no", "ForwardDelaySec=0", "MulticastSnooping=no"),
     ]
+    assert netdev_file("br0", MAC, vlan_aware=True) == netdev_file("br0", MAC) + "VLANFiltering=yes\n"
     text = saved_port_file(
         "eth0", "br0", "/etc/a.network", f"PermanentMACAddress={MAC}", "[Link]\nMTUBytes=1400\n" + OWN
     )
