@@ -53,6 +53,7 @@ os.wait()
 CLEAN = f"""
 for guest in one two plain; do systemctl stop guest-$guest 2>/dev/null; ip netns del $guest 2>/dev/null; done
 tapbridge rollback --quiet 2>/dev/null
+systemctl stop broker 2>/dev/null; rm -f /etc/tapbridge/broker.policy; userdel --remove alice 2>/dev/null
 for link in br0 {FIRST}.7 waiting; do ip link del $link 2>/dev/null; done
 for space in vlan7 vlan8 trunk; do ip netns del $space 2>/dev/null; done
 ip addr flush dev {FIRST}; ip link set {FIRST} nomaster down; udevadm settle; rm -rf /root/bin
@@ -217,6 +218,24 @@ def test_a_tap_that_waits_is_in_its_vlan_and_comes_back_into_it(host: Vm) -> Non
     host.run(*UP, "--vlan-aware")
     assert (vlans(host, "waiting"), vlans(host, FIRST)) == ("7u", "1u 7")
     host.run("tapbridge", "tap", "del", "waiting")
+
+
+def test_a_user_is_in_the_vlan_of_the_policy_and_in_no_other(host: Vm) -> None:
+    host.run(*UP, "--vlan-aware")
+    policy = "allow user alice bridge br0 vlan 7\n"
+    host.run("useradd alice; mkdir -p /etc/tapbridge; cat >/etc/tapbridge/broker.policy", stdin=policy)
+    assert "in VLAN 7" in host.run("tapbridge", "broker", "--check").stdout
+    host.run("systemd-run --unit broker --service-type=exec tapbridge broker")
+    host.wait_for("test -S /run/tapbridge/broker.sock")
+    asked = ("runuser", "-u", "alice", "--", "tapbridge", "run", "--net", "br0")
+    shown = ("sh", "-c", "bridge -j vlan show; bridge fdb show br br0; : fds=")
+    said = host.run(*asked, "--", *shown).stdout
+    ports = {port["ifname"]: [vlan["vlan"] for vlan in port["vlans"]] for port in json.loads(said.splitlines()[0])}
+    assert ports == {FIRST: [1, 7], "br0": [1], "tbtap0": [7]}
+    assert [line for line in said.splitlines() if "dev tbtap0 vlan 7 master br0 static" in line]
+    refused = host.run(*asked, "--vlan", "8", "--", *shown, check=False)
+    assert (refused.returncode, "the broker's policy says in which VLAN" in refused.stderr) == (3, True)
+    host.wait_for("! ip link show tbtap0")
 
 
 def test_the_kernel_does_what_effect_foretells_of_vlans(machine: Vm) -> None:

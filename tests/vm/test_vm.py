@@ -67,7 +67,7 @@ def test_this_kernel_cannot_rename_a_link_that_is_up_and_up_says_so(machine: Vm)
 def test_a_saved_bridge_comes_back_with_the_card_that_has_the_permanent_address(machine: Vm) -> None:
     machine.run(f"printf '%s' '{NETWORKD}' >/etc/systemd/network/nic.network; systemctl enable --now systemd-networkd")
     machine.wait_for(LEASE.format(NIC))
-    machine.run(*UP, "--save")
+    machine.run(*UP, "--vlan-aware", "--save")
     before = machine.addresses("br0")
     files = "/etc/systemd/network/00-1-tapbridge-*"
     assert f"PermanentMACAddress={NIC_MAC}" in machine.run(f"cat {files}").stdout
@@ -76,7 +76,7 @@ def test_a_saved_bridge_comes_back_with_the_card_that_has_the_permanent_address(
     assert machine.addresses("br0") == before
     assert machine.addresses(NIC) == []
     (bridge,) = json.loads(machine.run("tapbridge", "status", "--json").stdout)["bridges"]
-    assert (bridge["uplink"], bridge["mac"], bridge["saved"]) == (NIC, NIC_MAC, True)
+    assert (bridge["uplink"], bridge["mac"], bridge["saved"], bridge["vlan_aware"]) == (NIC, NIC_MAC, True, True)
     assert f"nic={NIC}" in machine.run("ip", "-d", "link", "show", "dev", "br0").stdout
     machine.run("tapbridge unsave --quiet; tapbridge down --quiet")
     machine.wait_for(LEASE.format(NIC))
@@ -92,10 +92,11 @@ def test_a_nic_of_ifupdown_s_that_is_plugged_in_gives_way_to_a_bridge_that_a_boo
     machine.run(f"systemctl enable networking; ifup {NIC}", timeout_s=60)
     machine.wait_for(LEASE.format(NIC))
     before = machine.addresses(NIC)
-    machine.run(*UP, "--save")
+    machine.run(*UP, "--vlan-aware", "--save")
     machine.reboot()
     machine.wait_for(LEASE.format("br0"))
     assert (machine.addresses("br0"), machine.addresses(NIC)) == (before, [])
+    assert machine.run("cat /sys/class/net/br0/bridge/vlan_filtering").stdout == "1\n"
     machine.run("tapbridge unsave --quiet; tapbridge down --quiet")
     assert machine.addresses(NIC) == before
     machine.reboot()

@@ -12,7 +12,7 @@ from tapbridge.draw.style import Role, ansi
 from tapbridge.draw.text import speaks_unicode
 from tapbridge.draw.tree import host_tree, tree
 from tapbridge.model.guest import Guest, GuestNic, Sighting
-from tapbridge.model.state import DADFAILED, PERMANENT, TENTATIVE, Address, Bridge, Link, Port, State
+from tapbridge.model.state import DADFAILED, PERMANENT, TENTATIVE, Address, Bridge, Link, Port, State, Vlans
 from tapbridge.model.values import IfName, Mac
 
 BR0 = IfName("br0")
@@ -93,6 +93,18 @@ def test_a_host_is_drawn_whole() -> None:
         "└─ eth1.5  vlan, up, 02:00:00:00:00:10\n"
         "\n"
         "wlan0  wifi, down, 02:00:00:00:00:10"
+    )
+
+
+def test_a_bridge_that_tells_vlans_apart_says_who_is_where() -> None:
+    own, seven = Vlans(first=1, last=1, pvid=True, untagged=True), Vlans(first=7, last=7, pvid=True, untagged=True)
+    bridge = link("br0", "bridge", bridge=Bridge(vlan_filtering=True), vlans=(own,))
+    tagged = (Vlans(first=7, last=8), Vlans(first=20, last=20))
+    state = State(links=(bridge, port("eth0", vlans=(own, *tagged)), port("tap0", "tap", vlans=(seven,))))
+    assert host_tree(state) == (
+        "br0  bridge, up, VLAN-aware, 02:00:00:00:00:10\n"
+        "├─ eth0  uplink, up, VLAN 1, with tags VLAN 7-8 20\n"
+        "└─ tap0  tap, up, VLAN 7"
     )
 
 
