@@ -132,12 +132,7 @@ def card_options(parser: argparse.ArgumentParser) -> None:
         "what a guarded guest may do all the same: dhcp (serve or relay it), macs (use other Ethernet addresses), "
         "router (advertise itself), vlan (tag)",
     )
-    add(
-        "--vlan",
-        number_in(VLAN, "a VLAN"),
-        "N",
-        "the VLAN of the guest, which sees no tags; of a bridge of up --vlan-aware",
-    )
+    add("--vlan", number_in(VLAN, "a VLAN"), "N", "the VLAN of the guest, who sees no tags; needs up --vlan-aware")
 
 
 def script_options(parser: argparse.ArgumentParser) -> None:
