@@ -220,6 +220,18 @@ def test_a_tap_that_waits_is_in_its_vlan_and_comes_back_into_it(host: Vm) -> Non
     host.run("tapbridge", "tap", "del", "waiting")
 
 
+def test_a_guarded_guest_is_in_its_vlan_under_its_own_addresses_alone(host: Vm) -> None:
+    host.run(*UP, "--vlan-aware")
+    mac = "52:54:00:aa:00:01"
+    start(host, "one", "198.51.100.71", "--vlan", "7", "--mac", mac, "--guard", "ip", "--ip", "198.51.100.71")
+    assert not answers(host, "one", "198.51.100.7")  # its card has another address than was asked for
+    host.run(f"ip -n one link set eth0 down; ip -n one link set eth0 address {mac} up")
+    assert answers(host, "one", "198.51.100.7")
+    host.run("ip -n one addr add 198.51.100.72/24 dev eth0")
+    assert host.run("ip netns exec one ping -c 1 -W 2 -I 198.51.100.72 198.51.100.7", check=False).returncode == 1
+    assert answers(host, "one", "198.51.100.7")
+
+
 def test_a_user_is_in_the_vlan_of_the_policy_and_in_no_other(host: Vm) -> None:
     host.run(*UP, "--vlan-aware")
     policy = "allow user alice bridge br0 vlan 7\n"
