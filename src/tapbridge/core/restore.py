@@ -98,6 +98,7 @@ class _Restore:
         self._draft.do(*restore_vlans([(was, self._called(link)) for was, link in self._pairs]))
         for was, _ in self._pairs:
             self._drop_addresses(was.name)
+        self._drop_rivals()
         self._drop_router_routes()
         self._rules()
         self._draft.stage(Reason.SETTLE)
@@ -280,13 +281,22 @@ class _Restore:
         was = [n for n in self._before.neighbours if n.link == name and n.configured]
         return [PutNeighbour(neighbour=n) for n in was if n not in now]
 
+    def _drop_rivals(self) -> None:
+        """Routes of a bridge that goes: with a better metric than the NIC's they would lead to where nobody is now."""
+        ways = {(r.family, r.table, r.dst) for was, _ in self._pairs for r in self._before.routes_of(was.name)}
+        for name in self._going():
+            rivals = self._draft.state.routes_of(name)
+            self._draft.do(*(DeleteRoute(route=r) for r in rivals if (r.family, r.table, r.dst) in ways))
+
+    def _going(self) -> list[IfName]:
+        known = {link.index for link in self._before.links}
+        return [x.name for x in self._draft.state.links if x.index not in known and x.kind == "bridge" and x.ours]
+
     def _drop_router_routes(self) -> None:
         """A port, and a link that goes, leads to no router, whatever was heard there meanwhile."""
-        known = {link.index for link in self._before.links}
         joining = [was.name for was, link in self._pairs if was.master is not None and was.master != link.master]
-        going = [x.name for x in self._draft.state.links if x.index not in known and x.kind == "bridge" and x.ours]
         told = [was.name for was, _ in self._pairs if was.master is not None and self._is_told(was.name)]
-        for name in dict.fromkeys((*joining, *going, *told)):
+        for name in dict.fromkeys((*joining, *self._going(), *told)):
             if self._draft.state.sysctl(name, "ipv6", "accept_ra") is not None:
                 self._draft.do(DropRouterRoutes(link=name))
 

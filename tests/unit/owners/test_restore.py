@@ -6,13 +6,15 @@ from dataclasses import replace
 
 from tapbridge.core.restore import restore
 from tapbridge.core.restore_owner import restore_owner
-from tapbridge.model.state import PROTO_KERNEL, Address, Client, File, Link, Nexthop, Route, State, Sysctl
+from tapbridge.model.state import ALIAS, PROTO_KERNEL, Address, Client, File, Link, Nexthop, Route, State, Sysctl
 from tapbridge.model.step import (
     AwaitClient,
+    DeleteRoute,
     PutAddress,
     PutRoute,
     ReloadClient,
     RenameLink,
+    SetMaster,
     SetSysctl,
     StartClient,
     StartUnit,
@@ -111,3 +113,16 @@ def test_a_manager_that_holds_the_bridge_is_stopped_for_its_files_and_started() 
 
 def test_a_manager_that_the_change_had_not_come_to_is_left_alone() -> None:
     assert not any(isinstance(step, StopUnit | StartUnit) for step in managed_again(MANAGER, ELSEWHERE))
+
+
+def test_no_route_of_the_bridge_that_goes_is_left_to_win_against_the_nic_s() -> None:
+    """As it is where systemd-networkd 252 has found an address in place, whose metric it forgets."""
+    route = Route(family=4, dst="192.0.2.0/24", protocol=PROTO_KERNEL, scope=253, nexthops=(Nexthop(link=NIC.name),))
+    was = replace(route, metric=1024)
+    bridge = Link(name=IfName("br0"), index=3, kind="bridge", up=True, alias=ALIAS)
+    rival = replace(route, nexthops=(Nexthop(link=bridge.name),))
+    now = State(links=(replace(NIC, master=bridge.name), bridge), routes=(rival,))
+    plan = restore(State(links=(NIC,), routes=(was,)), now, ("eth0", "br0"))
+    move = next(stage.steps for stage in plan.stages if any(isinstance(step, SetMaster) for step in stage.steps))
+    assert move[0] == PutRoute(route=was)
+    assert DeleteRoute(route=rival) in move
