@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from kit.contract import Pair, pair_of
+from kit.contract import ODD_PORT, Pair, pair_of
+from tapbridge.model.port import Port
 from tapbridge.model.state import (
     MANAGETEMPADDR,
     NOPREFIXROUTE,
@@ -22,7 +23,6 @@ from tapbridge.model.state import (
     Bridge,
     Neighbour,
     Nexthop,
-    Port,
     Route,
     Rule,
     Sysctl,
@@ -128,7 +128,7 @@ CASES: dict[str, list[Step]] = {
     "port flags": [
         bridge(),
         SetMaster(link=NIC, master=BR),
-        SetPort(link=NIC, port=Port(learning=False, flood=False, isolated=True, locked=True, hairpin=True)),
+        SetPort(link=NIC, port=ODD_PORT),
         SetPort(link=NIC, port=Port()),
     ],
     "a switch": [

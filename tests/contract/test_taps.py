@@ -12,7 +12,8 @@ from tapbridge.core.attach import port_steps
 from tapbridge.core.compare import differences
 from tapbridge.core.restore import restore
 from tapbridge.model.errors import HostError
-from tapbridge.model.state import Bridge, Port, Tap
+from tapbridge.model.port import Port
+from tapbridge.model.state import Bridge, Tap
 from tapbridge.model.step import (
     AddLink,
     AddTap,

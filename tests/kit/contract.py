@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from kit.command import run
 from kit.everything import keep_quiet
 from kit.netns import in_netns
 from tapbridge.core.compare import comparable, differences
 from tapbridge.linux.host import LinuxHost
+from tapbridge.model.port import Port
 from tapbridge.model.state import State
 from tapbridge.model.step import Step
 from tapbridge.modelhost.host import ModelHost
@@ -37,6 +38,9 @@ neigh add 10.0.0.254 lladdr 02:00:00:00:00:fe dev nic0 nud permanent
 neigh add 10.1.0.254 lladdr 02:00:00:00:01:fe dev nic1 nud permanent
 neigh add proxy 10.1.0.253 dev nic1
 """
+
+ODD_PORT = Port(priority=40, **{one.name: not one.default for one in fields(Port) if isinstance(one.default, bool)})
+"""A port with every flag the other way round."""
 
 
 @dataclass(frozen=True, slots=True)

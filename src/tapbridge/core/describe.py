@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from tapbridge.core.describe_routes import address_words, flag_words, neighbour_words, route_words, rule_words
@@ -117,14 +117,10 @@ def _rename(step: steps.RenameLink) -> Told:
 def _set_port(step: steps.SetPort) -> Told:
     port = step.port
     words = ["bridge", "link", "set", "dev", step.link]
-    for name, on in (
-        ("learning", port.learning),
-        ("flood", port.flood),
-        ("isolated", port.isolated),
-        ("locked", port.locked),
-        ("hairpin", port.hairpin),
-    ):
-        words += [name, "on" if on else "off"]
+    words += ["priority", str(port.priority)]
+    for field in fields(port):
+        on = getattr(port, field.name)
+        words += [field.name, "on" if on else "off"] if isinstance(on, bool) else []
     return f"set the port flags of {step.link}", "as asked for", words
 
 

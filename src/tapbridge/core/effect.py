@@ -18,7 +18,8 @@ from tapbridge.core.addressing import connected_route, delete_address, put_addre
 from tapbridge.core.routing import append_route, delete_route, drop_link, put_route
 from tapbridge.core.vlans import drop_vlans, first_vlans, own_vlans, put_vlans
 from tapbridge.model import step as steps
-from tapbridge.model.state import PERMANENT, PROTO_RA, Address, Link, Port, Rule, State, Sysctl
+from tapbridge.model.port import Port
+from tapbridge.model.state import PERMANENT, PROTO_RA, Address, Link, Rule, State, Sysctl
 from tapbridge.model.step import Step
 from tapbridge.model.values import IfName
 

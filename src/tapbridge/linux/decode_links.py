@@ -19,8 +19,10 @@ from tapbridge.linux.attributes import (
     walk,
     walk_each,
 )
+from tapbridge.linux.port_flags import PORT_FLAGS
 from tapbridge.linux.switches import IPV4_SWITCHES, IPV6_SWITCHES
-from tapbridge.model.state import Bridge, Link, Port, Sysctl, Tap, Vlans
+from tapbridge.model.port import Port
+from tapbridge.model.state import Bridge, Link, Sysctl, Tap, Vlans
 from tapbridge.model.values import IfName
 
 LINK: Final = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
@@ -138,11 +140,8 @@ def _vlans(found: _Attributes) -> Iterator[Vlans]:
 def _port(found: _Attributes) -> Port:
     return Port(
         state=found[uapi.IFLA_BRPORT_STATE][0],
-        learning=any(found.get(uapi.IFLA_BRPORT_LEARNING, b"")),
-        flood=any(found.get(uapi.IFLA_BRPORT_UNICAST_FLOOD, b"")),
-        isolated=any(found.get(uapi.IFLA_BRPORT_ISOLATED, b"")),
-        locked=any(found.get(uapi.IFLA_BRPORT_LOCKED, b"")),
-        hairpin=any(found.get(uapi.IFLA_BRPORT_MODE, b"")),
+        priority=decode_u16(found.get(uapi.IFLA_BRPORT_PRIORITY)),
+        **{field: any(found.get(attribute, b"")) for field, attribute in PORT_FLAGS.items()},
     )
 
 

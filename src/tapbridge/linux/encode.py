@@ -16,7 +16,9 @@ from tapbridge.linux.channel import Request
 from tapbridge.linux.decode_addresses import ADDRESS, FAMILIES, NEIGHBOUR
 from tapbridge.linux.decode_links import LINK
 from tapbridge.linux.decode_routes import ACTIONS, HOP, ROUTE, RULE, TYPES
+from tapbridge.linux.port_flags import PORT_FLAGS
 from tapbridge.model import step as steps
+from tapbridge.model.port import Port
 from tapbridge.model.state import (
     MANAGETEMPADDR,
     NODAD,
@@ -24,7 +26,6 @@ from tapbridge.model.state import (
     Address,
     Neighbour,
     Nexthop,
-    Port,
     Route,
     Rule,
     Vlans,
@@ -177,11 +178,8 @@ def _port(port: Port) -> bytes:
     """All but the port's STP state, which is the kernel's to decide."""
     return nest(
         uapi.IFLA_PROTINFO,
-        pack_u8(uapi.IFLA_BRPORT_MODE, port.hairpin),
-        pack_u8(uapi.IFLA_BRPORT_LEARNING, port.learning),
-        pack_u8(uapi.IFLA_BRPORT_UNICAST_FLOOD, port.flood),
-        pack_u8(uapi.IFLA_BRPORT_ISOLATED, port.isolated),
-        pack_u8(uapi.IFLA_BRPORT_LOCKED, port.locked),
+        pack(uapi.IFLA_BRPORT_PRIORITY, U16.pack(port.priority)),
+        *(pack_u8(attribute, getattr(port, field)) for field, attribute in PORT_FLAGS.items()),
     )
 
 

@@ -34,7 +34,8 @@ from tapbridge.linux.taps import delete_numbered
 from tapbridge.linux.tun import OpenTap, open_tap
 from tapbridge.model.errors import HostError, Refused
 from tapbridge.model.intent import Guard, LendTap
-from tapbridge.model.state import Link, Port, Scope
+from tapbridge.model.port import Port
+from tapbridge.model.state import Link, Scope
 from tapbridge.model.step import PutPortAddress, SetAddressGeneration, SetAlias, SetPort, SetUp, Step
 from tapbridge.model.values import IfName
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
+from tapbridge.model.port import Port
 from tapbridge.model.values import Family, IfName, Mac
 
 # Address flags, include/uapi/linux/if_addr.h
@@ -77,18 +78,6 @@ class Vlans:
     last: int
     pvid: bool = False
     untagged: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Port:
-    """What a link has while it is a port of a bridge. `state` is BR_STATE_*: 0 disabled … 3 forwarding."""
-
-    state: int = 3
-    learning: bool = True
-    flood: bool = True
-    isolated: bool = False
-    locked: bool = False
-    hairpin: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

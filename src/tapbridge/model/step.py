@@ -20,12 +20,12 @@ from tapbridge.model.owner_step import StopClient as StopClient
 from tapbridge.model.owner_step import StopUnit as StopUnit
 from tapbridge.model.owner_step import WriteFile as WriteFile
 from tapbridge.model.owner_step import WriteLinkFile as WriteLinkFile
+from tapbridge.model.port import Port
 from tapbridge.model.state import (
     Address,
     Bridge,
     LinkDns,
     Neighbour,
-    Port,
     Route,
     Rule,
     Sysctl,

@@ -11,7 +11,8 @@ from tapbridge.core.mark import GUEST_BYTES, is_guest_name, read_loan_mark
 from tapbridge.core.topology import find_guest_name, is_tap
 from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.intent import Guard
-from tapbridge.model.state import ALIAS, Link, Port, State
+from tapbridge.model.port import Port
+from tapbridge.model.state import ALIAS, Link, State
 from tapbridge.model.step import LimitRate, PutPortAddress, SetAlias, SetFilter, SetPort, Step
 from tapbridge.model.values import IfName, Mac
 from tapbridge.qemu.argv import dump_pairs

@@ -114,6 +114,7 @@ def _owner_round(began: Began, host: Host, errors: list[str]) -> Undone:
     scope = began.before.scope
     now = host.observe(scope)
     wanted = merge(began.before, began.after, began.steps, now, began.touched)
+    unwritten: tuple[str, ...] = ()
     if scope is Scope.HOST:
         files = host.read_files([file.path for file in began.files])
         pairs = tuple(zip(began.files, files, strict=True))
@@ -121,12 +122,12 @@ def _owner_round(began: Began, host: Host, errors: list[str]) -> Undone:
             pairs = tuple((_as_left(before, file, began.steps), file) for before, file in pairs)
         owner = restore_owner(wanted.state, now, began.touched, pairs, began.steps)
         if owner.steps:
-            _perform(owner, host, errors)
+            unwritten = _perform_owner(owner, host, errors)
             now = host.observe(scope)
-    left = differences(wanted.state, now, began.touched)
+    left = (*differences(wanted.state, now, began.touched), *unwritten)
     if _of_files_alone(began):
         left += tuple(f"{path} is not as it was" for path in _other_files(began.files, host))
-    return Undone(left=(*left, *errors) if left else (), told=wanted.told, finished=wanted.finished)
+    return Undone(left=(*dict.fromkeys(left), *errors) if left else (), told=wanted.told, finished=wanted.finished)
 
 
 def _as_written(file: File, steps: Sequence[Step]) -> File:
@@ -156,6 +157,21 @@ def _stopped(began: Began, journal: Journal) -> tuple[Step, ...]:
 
 def _perform(plan: Plan, host: Host, errors: list[str]) -> None:
     _perform_each(batches(plan.stages), host, errors)
+
+
+def _perform_owner(plan: Plan, host: Host, errors: list[str]) -> tuple[str, ...]:
+    """Give the links back to their clients; the files that could not be put back, which no State shows. Each is tried
+    again at once: in the next round its client may have it open."""
+    unwritten: list[str] = []
+    for steps in batches(plan.stages):
+        failed: list[str] = []
+        _perform_each((steps,), host, failed)
+        if failed and isinstance(steps[0], WriteFile):
+            failed.clear()
+            _perform_each((steps,), host, failed)
+            unwritten += [f"{steps[0].path} is not as it was" for _ in failed]
+        errors += failed
+    return tuple(unwritten)
 
 
 def _perform_each(acts: Iterable[Sequence[Step]], host: Host, errors: list[str]) -> None:

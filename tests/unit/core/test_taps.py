@@ -21,7 +21,8 @@ from tapbridge.model.errors import HostError, Refused
 from tapbridge.model.guest import Guest, GuestNic, TapUse
 from tapbridge.model.intent import DropTaps, MakeTap
 from tapbridge.model.journal import dump, load
-from tapbridge.model.state import Link, Port, State, Sysctl, Tap
+from tapbridge.model.port import Port
+from tapbridge.model.state import Link, State, Sysctl, Tap
 from tapbridge.model.step import AddTap, DeleteLink, DeleteTaps, WriteFile
 from tapbridge.model.values import IfName, Mac
 

@@ -21,7 +21,8 @@ from tapbridge.core.verify import verify
 from tapbridge.core.vlans import VLAN, drop_vlans, find_pvid, is_in, numbers, one_vlan, put_vlans
 from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Adopt, MakeTap
-from tapbridge.model.state import Address, Bridge, Link, Port, State, Vlans
+from tapbridge.model.port import Port
+from tapbridge.model.state import Address, Bridge, Link, State, Vlans
 from tapbridge.model.step import PutVlans, SetMaster, SetUp, SetVlanFiltering
 from tapbridge.model.values import IfName, Mac
 

@@ -12,7 +12,8 @@ from tapbridge.draw.style import Role, ansi
 from tapbridge.draw.text import speaks_unicode
 from tapbridge.draw.tree import host_tree, tree
 from tapbridge.model.guest import Guest, GuestNic, Sighting
-from tapbridge.model.state import DADFAILED, PERMANENT, TENTATIVE, Address, Bridge, Link, Port, State, Vlans
+from tapbridge.model.port import Port
+from tapbridge.model.state import DADFAILED, PERMANENT, TENTATIVE, Address, Bridge, Link, State, Vlans
 from tapbridge.model.values import IfName, Mac
 
 BR0 = IfName("br0")

@@ -1,12 +1,20 @@
-"""Which files a change leaves that is finished because there is no way back."""
+"""Files on the way back: which of them are left as they are, and what is said where one cannot be put back."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 
-from tapbridge.model.state import File
-from tapbridge.model.step import WriteFile
-from tapbridge.transact.undo import _as_left
+from tapbridge.model.errors import HostError
+from tapbridge.model.journal import Began
+from tapbridge.model.state import File, Link, State
+from tapbridge.model.step import SetUp, Step, WriteFile
+from tapbridge.model.values import IfName
+from tapbridge.modelhost.host import ModelHost
+from tapbridge.transact.journal import Journal
+from tapbridge.transact.undo import _as_left, take_back
 
 PATH = "/run/dhclient.eth0.pid"
 
@@ -26,3 +34,34 @@ def test_what_was_taken_away_and_is_there_anew_is_somebody_s(
 ) -> None:
     was, there = File(path=PATH, content=before), File(path=PATH, content=now)
     assert _as_left(was, there, [WriteFile(path=PATH, content=written)]).content == left
+
+
+class ReadOnly(ModelHost):
+    """A host that takes no file."""
+
+    def perform(self, steps: Sequence[Step]) -> None:
+        """Raises HostError for a file."""
+        if isinstance(steps[0], WriteFile):
+            raise HostError("read-only file system", index=0, errno=30)
+        super().perform(steps)
+
+
+@pytest.mark.parametrize("host", [lambda state: ModelHost(state, fail_at=0), ReadOnly], ids=["once", "always"])
+def test_a_file_that_cannot_be_put_back_is_tried_again_and_then_named(host: type[ModelHost], tmp_path: Path) -> None:
+    eth0 = IfName("eth0")
+    state = State(links=(Link(index=2, name=eth0, up=True),))
+    wrote = WriteFile(path=PATH, content="4711\n")
+    began = Began(
+        id="a-1", command="up", boot_id="b", netns=1, before=state, after=state, touched=(eth0,),
+        steps=(SetUp(link=eth0, up=True), wrote), files=(File(path=PATH, content=None),),
+    )  # fmt: skip
+    there = host(state)
+    there.files[PATH] = File(path=PATH, content=wrote.content)
+    journal = Journal(tmp_path)
+    journal.begin(began)
+    undone = take_back(began, there, journal, "the test said so")
+    if isinstance(there, ReadOnly):
+        assert undone.left == (f"{PATH} is not as it was", "read-only file system")
+        assert undone.outcome == "stuck" and (tmp_path / "journal").exists()
+    else:
+        assert undone.left == () and there.files[PATH].content is None
