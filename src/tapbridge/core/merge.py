@@ -98,8 +98,9 @@ class _Merge:
         self._root, self._now = root, now
         self._known = (root, other)
         self._steps = steps
-        self._names = set(touched) | {link.name for link in now.links if link.ours}
         self._was = {link.index: link for link in root.links if link.name in touched}
+        # also a touched link that somebody has renamed: it gets its name back, with what is on it
+        self._names = set(touched) | {x.name for x in now.links if x.ours or x.index in self._was}
         self._carrier = _find_carrier(root, touched)
 
     def merged(self, told: tuple[str, ...]) -> Merged:
