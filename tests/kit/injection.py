@@ -43,6 +43,9 @@ _LINE: Final = re.compile(r"(?:\d+ +)?(\w+)\((.*)")
 _PATH: Final = re.compile(r'^AT_FDCWD[^"]*"([^"]+)"')
 _CALLS, _KILL, _FAIL = "calls.strace", "kill.strace", "fail.strace"
 _HELD_S: Final = 120
+_SURE_S: Final = 0.015
+"""For so long what is held stands still; at any other call strace lets it go on, but may be late on a busy machine."""
+
 _LIMIT_S: Final = 60.0
 
 
@@ -178,9 +181,9 @@ def _kill_held(words: Sequence[str], where: Where) -> subprocess.CompletedProces
         while strace.poll() is None:
             assert time.monotonic() < deadline, f"neither held nor at its end: {words}"
             now = _stopped(strace.pid)
+            time.sleep(0.003 if not now else _SURE_S)
             if now and _sleeps(strace.pid) and _stopped(strace.pid) == now:  # it has not run in between
                 _end(int(now.split()[0]), strace)
-            time.sleep(0.003)
         assert strace.stderr is not None
         return subprocess.CompletedProcess(words, strace.returncode, "", strace.stderr.read())
 
