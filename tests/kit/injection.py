@@ -19,7 +19,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +43,6 @@ _LINE: Final = re.compile(r"(?:\d+ +)?(\w+)\((.*)")
 _PATH: Final = re.compile(r'^AT_FDCWD[^"]*"([^"]+)"')
 _CALLS, _KILL, _FAIL = "calls.strace", "kill.strace", "fail.strace"
 _HELD_S: Final = 120
-_SURE_S: Final = 0.015
-"""For so long what is held stands still; at any other call strace lets it go on, but may be late on a busy machine."""
-
 _LIMIT_S: Final = 60.0
 
 
@@ -92,10 +89,12 @@ def calls_of(words: Sequence[str], where: Where) -> list[Call]:
 def kill(call: Call, words: Sequence[str], where: Where, *, alone: bool) -> Ended:
     """Run a program and kill it before this call. `alone`: it starts no other, and nothing leads there."""
     log = where.folder / _KILL
+    log.write_text("")
     traced = [*where.before, *_strace(f"{where.there}/{_KILL}"), "-s", "0", f"--trace={call.kind}", *_only(call)]
     if alone:
         held = f"--inject={call.kind}:delay_enter={_HELD_S}s:when={call.number}"
-        ended = _kill_held([*traced, "--follow-forks", "--seccomp-bpf", held, *words], where)
+        words = [*traced, "--follow-forks", "--seccomp-bpf", held, *words]
+        ended = _kill_held(words, where, lambda: _count(log, call) >= call.number - 1)
     else:
         ended = _run([*traced, f"--inject={call.kind}:signal=SIGKILL:when={call.number}", *words], where)
     reached = ended.returncode in (137, -9)
@@ -167,8 +166,9 @@ def _run(words: Sequence[str], where: Where) -> subprocess.CompletedProcess[str]
     )
 
 
-def _kill_held(words: Sequence[str], where: Where) -> subprocess.CompletedProcess[str]:
-    """Kill the program once it is held."""
+def _kill_held(words: Sequence[str], where: Where, there: Callable[[], bool]) -> subprocess.CompletedProcess[str]:
+    """Kill the program once it is held, and has come as far as that: strace stops it at every call, and on a busy machine
+    may be slow to let it go on."""
     with subprocess.Popen(
         list(words),
         stdin=subprocess.DEVNULL,
@@ -181,8 +181,8 @@ def _kill_held(words: Sequence[str], where: Where) -> subprocess.CompletedProces
         while strace.poll() is None:
             assert time.monotonic() < deadline, f"neither held nor at its end: {words}"
             now = _stopped(strace.pid)
-            time.sleep(0.003 if not now else _SURE_S)
-            if now and _sleeps(strace.pid) and _stopped(strace.pid) == now:  # it has not run in between
+            time.sleep(0.003)
+            if now and there() and _sleeps(strace.pid) and _stopped(strace.pid) == now:  # it has not run in between
                 _end(int(now.split()[0]), strace)
         assert strace.stderr is not None
         return subprocess.CompletedProcess(words, strace.returncode, "", strace.stderr.read())
