@@ -167,8 +167,8 @@ def _run(words: Sequence[str], where: Where) -> subprocess.CompletedProcess[str]
 
 
 def _kill_held(words: Sequence[str], where: Where, there: Callable[[], bool]) -> subprocess.CompletedProcess[str]:
-    """Kill the program once it is held, and has come as far as that: strace stops it at every call, and on a busy machine
-    may be slow to let it go on."""
+    """Kill the program once it is held, and has come as far as that: strace stops it at every call, and on a busy
+    machine may be slow to let it go on."""
     with subprocess.Popen(
         list(words),
         stdin=subprocess.DEVNULL,
