@@ -16,7 +16,7 @@ from kit.lan import ping
 from kit.netns import Netns
 from tapbridge.model.state import State
 
-WINDOW_S = 2
+WINDOW_S = 4
 
 
 def is_ended(run_dir: Path) -> bool:
