@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGALRM, _ring)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the command as well
     signal.signal(signal.SIGTERM, _ring)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup's is inherited, and changes what the tests look at
     child = subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     code = _wait(child.pid, int(limit_s))
     left = _left_behind()

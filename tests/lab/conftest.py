@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,9 @@ from tapbridge.lab.record import Shelf
 from tapbridge.lab.remove import leftovers, remove
 from tapbridge.lab.spec import Spec
 
+DYING_S = 2.0
+"""How long what was killed may take until nothing shows it any more."""
+
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Iterator[Path]:
@@ -23,8 +27,10 @@ def run_dir(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "run"
     yield folder
     shelf = Shelf(folder)
+    deadline = time.monotonic() + DYING_S
     with shelf.locked():
-        forgotten = leftovers(shelf)
+        while (forgotten := leftovers(shelf)) and time.monotonic() < deadline:
+            time.sleep(0.05)
         for name in forgotten:
             remove(shelf, name)
     assert not forgotten

@@ -118,7 +118,7 @@ def network(machine: Vm) -> str:
         "neigh show nud permanent",
     )
     told = machine.run("; ".join(f"ip {word}" for word in words)).stdout
-    numbers = r"^\d+: |\b(qlen|valid_lft|preferred_lft|expires) \w+|link-netns \S+|@if\d+"
+    numbers = r"^\d+: | tentative\b|\b(qlen|valid_lft|preferred_lft|expires) \w+|link-netns \S+|@if\d+"
     told = re.sub(numbers, "", told, flags=re.MULTILINE)
     return "\n".join(sorted(" ".join(line.split()) for line in told.splitlines()))
 

@@ -96,6 +96,10 @@ def _open(folder: Path) -> int | None:
         return os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:
         return None
+    except FileExistsError as error:
+        if os.path.lexists(folder):
+            raise _unwritable(folder, error) from None
+        return None  # mkdir(2) found the folder, and a moment later, when Python looks what it is, it was gone
     except PermissionError as error:
         raise Forbidden(
             f"{folder} cannot be written: {error.strerror}",

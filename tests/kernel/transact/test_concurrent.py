@@ -162,6 +162,30 @@ def test_with_patience_both_do_it_one_after_the_other(lan: Netns, run_dir: Path)
     assert not list(run_dir.rglob("*"))
 
 
+def test_a_folder_that_comes_and_goes_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    folder, deadline = tmp_path / "netns-1", time.monotonic() + 1
+
+    def come_and_go() -> None:
+        while time.monotonic() < deadline:
+            with suppress(OSError):
+                folder.mkdir()
+                folder.rmdir()
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    held = 0
+    while time.monotonic() < deadline:
+        with writing(folder):
+            held += 1
+    other.join()
+    assert held > 10
+    with suppress(FileNotFoundError):
+        folder.rmdir()
+    folder.write_text("")
+    with pytest.raises(Refused, match="cannot be written"), writing(folder):
+        raise AssertionError("it is no folder")
+
+
 def test_who_has_just_taken_the_lock_is_named(tmp_path: Path) -> None:
     held = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
     fcntl.flock(held, fcntl.LOCK_EX)
