@@ -2,7 +2,8 @@
 
 Each run makes a change that waits a second to be confirmed, does something to its command, and looks until the journal
 goes, which is the guardian's last act after the host has been read back. What is told is how long after the deadline
-that was, and whether the host is as before by iproute2's word and answers a ping and a new TCP connection.
+the kernel told of the last change (to a link, an address, a route or a rule), and how long after it the journal went;
+and whether the host is as before by iproute2's word and takes a new TCP connection.
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ STRACE = Path("/run/bench-strace")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Late:
-    """One run: how it was broken, and how long after the deadline the host was as before; None: it was not."""
+    """One run: how it was broken, how long after the deadline the host was as before, and how long until the guardian
+    had read it back and closed the journal; None: it was not as before."""
 
     way: str
     late_ms: float | None
+    closed_ms: float | None
 
 
 def main() -> int:
@@ -54,13 +57,14 @@ def main() -> int:
     options.add_argument("--json", action="store_true", help="print the figures of every run as JSON")
     args = options.parse_args()
     apart.enter()
-    with load() if args.load else contextlib.nullcontext(), Rig(leased=False), listening():
+    with load() if args.load else contextlib.nullcontext(), Rig(leased=False), listening(), watching() as changes:
         sends = guarded_sends()
         found = []
         for number in range(args.runs):
             progress.tell(f"run {number + 1} of {args.runs}")
-            found.append(one_run(WAYS[number % len(WAYS)], sends[number // len(WAYS) % len(sends)]))
-    print(json.dumps([[one.way, one.late_ms] for one in found]) if args.json else report(found, load=args.load))
+            found.append(one_run(WAYS[number % len(WAYS)], sends[number // len(WAYS) % len(sends)], changes))
+    every = [[one.way, one.late_ms, one.closed_ms] for one in found]
+    print(json.dumps(every) if args.json else report(found, load=args.load))
     return 0 if verdict(found) else 1
 
 
@@ -75,8 +79,9 @@ def guarded_sends() -> range:
     return range(first, first + sum(line.startswith("sendto") for line in lines[armed:applied]))
 
 
-def one_run(way: str, send: int) -> Late:
-    """One change, broken in one way; while it applies, before its message of the number `send`."""
+def one_run(way: str, send: int, changes: int) -> Late:
+    """One change, broken in one way; while it applies, before its message of the number `send`.
+    `changes` is what `watching` yields."""
     before = fingerprint()
     words = [*netns_words("host"), *_traced(way, send), *UP]
     command = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -99,7 +104,11 @@ def one_run(way: str, send: int) -> Late:
                 if Path(f"/proc/{pid}/comm").read_text() == "tapbridge\n":
                     os.kill(int(pid), signal.SIGKILL)
     good = ended is not None and fingerprint() == before and answers()
-    return Late(way=way, late_ms=max(0.0, (ended - deadline) * 1000) if good and ended is not None else None)
+    if not good or ended is None:
+        return Late(way=way, late_ms=None, closed_ms=None)
+    changed = max((at for at in _times(changes) if at <= ended), default=ended)
+    late_ms, closed_ms = (max(0.0, (at - deadline) * 1000) for at in (changed, ended))
+    return Late(way=way, late_ms=late_ms, closed_ms=closed_ms)
 
 
 def _traced(way: str, send: int) -> list[str]:
@@ -176,6 +185,37 @@ while True:
             server.kill()
 
 
+@contextlib.contextmanager
+def watching() -> Iterator[int]:
+    """A pipe of the times, in seconds of CLOCK_BOOTTIME, at which the host's kernel told of a change."""
+    watch = """import socket, time
+events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+events.bind((0, sum(1 << group - 1 for group in (1, 5, 7, 8, 9, 11, 19))))  # RTNLGRP_*: links to rules, both families
+print(flush=True)
+while True:
+    events.recv(65536)
+    print(time.clock_gettime(time.CLOCK_BOOTTIME), flush=True)
+"""
+    words = [*netns_words("host"), sys.executable, "-c", watch]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, bufsize=0) as watcher:
+        assert watcher.stdout is not None
+        try:
+            watcher.stdout.readline()
+            os.set_blocking(watcher.stdout.fileno(), False)
+            yield watcher.stdout.fileno()
+        finally:
+            watcher.kill()
+
+
+def _times(changes: int) -> list[float]:
+    """What `watching` has told since the last call."""
+    told = b""
+    with contextlib.suppress(BlockingIOError):
+        while part := os.read(changes, 65536):
+            told += part
+    return [float(word) for word in told.split()]
+
+
 def answers() -> bool:
     """Whether the host takes a new connection of either family from the LAN, the caches flushed."""
     run("lan", "ip", "neigh", "flush", "dev", "p0")
@@ -203,15 +243,16 @@ def report(found: list[Late], *, load: bool) -> str:
     rows = [["all", *_figures(found)]] + [[way, *_figures([one for one in found if one.way == way])] for way in WAYS]
     beside = f"beside {BUSY_LOOPS} busy loops" if load else "on a machine with nothing else to do, or what it had"
     head = f"Linux {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}; {beside}."
-    return f"{head}\n\n" + table(["command", "runs", "restored", "p50 ms", "p99 ms", "max ms"], rows)
+    return f"{head}\n\n" + table(["command", "runs", "restored", "p50 ms", "p99 ms", "max ms", "closed p50 ms"], rows)
 
 
 def _figures(found: list[Late]) -> list[str]:
     times = sorted(one.late_ms for one in found if one.late_ms is not None)
     if not times:
-        return [str(len(found)), "0", "", "", ""]
+        return [str(len(found)), "0", "", "", "", ""]
     p99 = times[min(len(times) - 1, round(len(times) * 0.99))]
-    figures = (statistics.median(times), p99, times[-1])
+    closed = statistics.median(one.closed_ms for one in found if one.closed_ms is not None)
+    figures = (statistics.median(times), p99, times[-1], closed)
     return [str(len(found)), str(len(times)), *(f"{figure:.0f}" for figure in figures)]
 
 
