@@ -15,7 +15,7 @@ from tapbridge.core.verify import verify
 from tapbridge.model.intent import Adopt, Release
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import Neighbour, State
-from tapbridge.model.step import DeleteNeighbour, PutNeighbour, PutRoute, SetMaster
+from tapbridge.model.step import DeleteNeighbour, PutNeighbour, PutRoute, SetMaster, Shield, Unshield
 from tapbridge.model.values import IfName, Mac
 
 NIC, BR = IfName("nic0"), IfName("br0")
@@ -68,8 +68,9 @@ def test_stopped_after_any_step_both_find_the_way_back(take_name: bool) -> None:
 
 
 @pytest.mark.parametrize("verb", ["up", "down"])
-def test_whom_the_host_has_learnt_is_known_before_the_routes_come_back(verb: str) -> None:
-    """Else the kernel asks in the midst of the move, the answer goes to the wrong link, and it asks again after 1 s."""
+def test_the_way_back_knows_the_neighbours_and_bypasses_the_hole_of_the_port_change(verb: str) -> None:
+    """Else the kernel asks in the midst of the move, the answer goes to the wrong link, and it asks again after 1 s;
+    and what arrives in the hole is lost."""
     peer = Neighbour(link=BR, family=4, ip="10.0.0.7", mac=Mac("02:00:00:00:00:07"), state=NUD_STALE)
     with pair_of() as pair:
         _, plan = planned(pair, take_name=False)
@@ -88,5 +89,7 @@ def test_whom_the_host_has_learnt_is_known_before_the_routes_come_back(verb: str
         known = PutNeighbour(neighbour=replace(peer, link=then))
         first_route = next(n for n, step in enumerate(back.steps) if isinstance(step, PutRoute | SetMaster))
         assert known in back.steps[:first_route]
+        shielded = [type(step) for step in back.steps if isinstance(step, Shield | SetMaster | Unshield)]
+        assert shielded == [Shield, SetMaster, Unshield]
         pair.perform(*back.steps)
         assert restore(before, pair.kernel.observe(), plan.touched).steps == ()
