@@ -131,7 +131,7 @@ def _require_vlans(state: State, nic: Link) -> None:
     owner = find_owner(state, nic.master or nic.name)
     if owner is not None and owner.name == "NetworkManager":
         raise Refused(
-            f"NetworkManager holds {owner.link}, and would let its bridge forget the VLANs when it sets it up anew",
+            f"NetworkManager holds {owner.link}, and its profile of the bridge would say nothing of VLANs",
             hint=f"use a bridge for each VLAN on a VLAN link of its own: tapbridge up {nic.name}.7 --bridge br7",
             code="not-built",
             subject=nic.name,

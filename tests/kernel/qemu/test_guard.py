@@ -17,8 +17,8 @@ from kit.claims import HOST_IPS, IPS, MAC, ROUTER_IPS, claims, number_of, number
 from kit.command import run
 from kit.holders import Processes, make_bridge, tapbridge
 from kit.injection import Where, calls_of, fail, kill
+from kit.joining import join
 from kit.netns import in_netns
-from tapbridge.core.attach import has_ipv6
 from tapbridge.linux.channel import Channel
 from tapbridge.linux.filters import _drop_empty_table, set_filter, sweep_filters
 from tapbridge.linux.host import LinuxHost
@@ -27,7 +27,6 @@ from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Guard
 from tapbridge.model.state import Scope
 from tapbridge.model.values import IfName, Mac
-from tapbridge.qemu.nics import attach_steps
 
 GUARDS = {
     "mac": Guard(mac=Mac(MAC), denied=(*HOST_IPS, *ROUTER_IPS)),
@@ -56,15 +55,6 @@ def number(link: str) -> int:
         found = host.observe(Scope.LINKS).link(IfName(link))
     assert found is not None
     return found.index
-
-
-def join(tap: OpenTap, guard: Guard | None = None) -> None:
-    """Make the tap a port of br0, as `run` does."""
-    with LinuxHost() as host:
-        state = host.observe(Scope.KERNEL)
-        bridge = state.link(IfName("br0"))
-        assert bridge is not None
-        host.perform(attach_steps(tap.name, bridge, "web", ipv6=has_ipv6(state), guard=guard))
 
 
 def delivered(tap: OpenTap, frames: list[bytes]) -> set[int]:
@@ -125,7 +115,7 @@ ALLOWED = {
 
 @pytest.mark.parametrize("word", ALLOWED)
 def test_what_is_allowed_passes_and_nothing_else(tap: OpenTap, word: str) -> None:
-    join(tap, replace(GUARDS["mac"], allowed=(word,)))
+    join(tap, guard=replace(GUARDS["mac"], allowed=(word,)))
     every = claims()
     found = delivered(tap, [claim.frame for claim in every])
     came = {claim.name for at, claim in enumerate(every) if at in found}
@@ -146,7 +136,7 @@ def test_a_guest_without_an_ip_address_says_nothing_over_ip(tap: OpenTap) -> Non
 
 
 def test_what_comes_from_elsewhere_is_nobodys_business(tap: OpenTap) -> None:
-    join(tap, GUARDS["ip"])
+    join(tap, guard=GUARDS["ip"])
     os.set_blocking(tap.descriptors[0], False)
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as lan:
         lan.bind(("lan0", 0))
@@ -162,7 +152,7 @@ def test_what_comes_from_elsewhere_is_nobodys_business(tap: OpenTap) -> None:
 
 
 def test_the_port_holds_the_address_where_somebody_flushes_all_rules(tap: OpenTap) -> None:
-    join(tap, GUARDS["ip"])
+    join(tap, guard=GUARDS["ip"])
     named = {claim.name: claim.frame for claim in claims()}
     bad = [named["another source"], named["vlan 1"], named["ipv4 from the router's address"]]
     assert delivered(tap, bad) == {LAST}
@@ -303,7 +293,7 @@ def test_what_makes_no_sense_is_refused(words: tuple[str, ...], exit_code: int, 
 def test_without_nft_it_is_refused_before_anything_is_joined(tap: OpenTap, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(Refused, match="nft cannot be started"):
-        join(tap, GUARDS["mac"])
+        join(tap, guard=GUARDS["mac"])
     with LinuxHost() as host:
         left = host.observe(Scope.LINKS).link(tap.name)
     assert left is not None and (left.master, left.up) == (None, False)

@@ -11,8 +11,8 @@ from kit import flood
 from kit.brokers import taps
 from kit.command import run
 from kit.holders import make_bridge, tapbridge
+from kit.joining import join
 from kit.netns import in_netns
-from tapbridge.core.attach import has_ipv6
 from tapbridge.core.rate import burst_bytes
 from tapbridge.linux.channel import Channel
 from tapbridge.linux.host import LinuxHost
@@ -22,7 +22,6 @@ from tapbridge.model.errors import Refused
 from tapbridge.model.state import Scope
 from tapbridge.model.step import LimitRate
 from tapbridge.model.values import IfName, Mac
-from tapbridge.qemu.nics import attach_steps
 
 RATE = 4_000_000
 
@@ -51,15 +50,6 @@ def has_police() -> bool:
         return True
 
 
-def join(tap: OpenTap, rate: int | None = None) -> None:
-    """Make the tap a port of br0, as `run` does."""
-    with LinuxHost() as host:
-        state = host.observe(Scope.KERNEL)
-        bridge = state.link(IfName("br0"))
-        assert bridge is not None
-        host.perform(attach_steps(tap.name, bridge, "web", ipv6=has_ipv6(state), rate=rate))
-
-
 @pytest.mark.parametrize("again", [False, True], ids=["once", "lowered"])
 def test_what_a_guest_gets_is_held_to_the_rate(tap: OpenTap, again: bool) -> None:
     with LinuxHost() as host:
@@ -76,12 +66,12 @@ def test_what_a_guest_gets_is_held_to_the_rate(tap: OpenTap, again: bool) -> Non
 
 def test_both_directions_are_held_or_nothing_is_made(tap: OpenTap) -> None:
     if has_police():
-        join(tap, RATE)
+        join(tap, rate=RATE)
         assert 0.5 * RATE < flood.there(tap.descriptors[0]) < 1.2 * RATE
         assert 0.5 * RATE < flood.back(tap.descriptors[0]) < 1.2 * RATE
         return
     with pytest.raises(Refused, match="this kernel cannot limit the rate of a guest"):
-        join(tap, RATE)
+        join(tap, rate=RATE)
     with LinuxHost() as host:
         left = host.observe(Scope.LINKS).link(tap.name)
     assert left is not None and (left.master, left.up) == (None, False)
