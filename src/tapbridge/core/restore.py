@@ -148,9 +148,9 @@ class _Restore:
         self._draft.do(*self._configured_neighbours(name))
 
     def _shield(self) -> tuple[IfName, ...]:
-        """Bypass the hole of the port change for links that leave or join the bridge with the host's addresses; which.
+        """Bypass the hole of the port change where the host's addresses are on both, the bridge and its port.
 
-        Their frames arrive on the bridge meanwhile, whichever link the routes lead through.
+        Which links. Their frames arrive on the bridge meanwhile, whichever link the routes lead through.
         """
         draft, shields = self._draft, []
         for was, link in self._pairs:
@@ -158,7 +158,7 @@ class _Restore:
             bridge = draft.state.link(was.master or master or "")
             if was.master == master or bridge is None or not bridge.up or bridge.name not in self._touched:
                 continue
-            if draft.state.addresses_of(bridge.name):
+            if draft.state.addresses_of(bridge.name) and draft.state.addresses_of(was.name):  # no guest's tap
                 loosen_rp_filter(draft, bridge.name)
                 shields.append(Shield(link=was.name, to=bridge.name))
         if shields:
