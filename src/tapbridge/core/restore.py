@@ -150,7 +150,7 @@ class _Restore:
     def _shield(self) -> tuple[IfName, ...]:
         """Bypass the hole of the port change where the host's addresses are on both, the bridge and its port.
 
-        Which links. Their frames arrive on the bridge meanwhile, whichever link the routes lead through.
+        Tells which links; their frames arrive on the bridge meanwhile, whichever link the routes lead through.
         """
         draft, shields = self._draft, []
         for was, link in self._pairs:
