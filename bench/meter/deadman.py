@@ -88,8 +88,7 @@ def one_run(way: str, send: int, changes: int) -> Late:
     try:
         deadline = _deadline("Armed" if "applies" in way else "Applied")
         if "applies" not in way:
-            pid = _changing_pid()
-            os.kill(pid, {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP, "hung up": signal.SIGHUP}[way])
+            command.send_signal({"killed": signal.SIGKILL, "stopped": signal.SIGSTOP, "hung up": signal.SIGHUP}[way])
         if way == "killed while it applies":  # there is no deadline: the guardian sees the death
             command.wait(timeout=LIMIT_S)
             deadline = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -136,18 +135,6 @@ def _deadline(record: str) -> float:
                 return float(found[1])
         time.sleep(LOOK_S * 5)
     raise RuntimeError(f"the journal has no record {record} after {LIMIT_S:g} s")
-
-
-def _changing_pid() -> int:
-    holder = json.loads(run("host", str(TAPBRIDGE), "status", "--json"))["pending"]
-    assert holder is not None, "the change waits"
-    for pid in run("host", "ip", "netns", "pids", "host").split():
-        with contextlib.suppress(OSError):
-            process = Path("/proc", pid)
-            words = (process / "cmdline").read_bytes().split(b"\0")
-            if b"--confirm" in words and (process / "comm").read_text() != "tapbridge-guard\n":
-                return int(pid)
-    raise RuntimeError("there is no process of the change")
 
 
 def _journal_goes(deadline: float) -> float | None:
