@@ -62,7 +62,13 @@ def main() -> int:
         found = []
         for number in range(args.runs):
             progress.tell(f"run {number + 1} of {args.runs}")
-            found.append(one_run(WAYS[number % len(WAYS)], sends[number // len(WAYS) % len(sends)], changes))
+            way, send = WAYS[number % len(WAYS)], sends[number // len(WAYS) % len(sends)]
+            # what it asks before it is under guard is not always as many messages
+            tried = (one_run(way, send + later, changes) for later in range(len(sends)))
+            run = next(filter(None, tried), None)
+            if run is None:
+                raise RuntimeError(f"no change that is {way} was ever under guard")
+            found.append(run)
     every = [[one.way, one.late_ms, one.closed_ms] for one in found]
     print(json.dumps(every) if args.json else report(found, load=args.load))
     return 0 if verdict(found) else 1
@@ -79,14 +85,16 @@ def guarded_sends() -> range:
     return range(first, first + sum(line.startswith("sendto") for line in lines[armed:applied]))
 
 
-def one_run(way: str, send: int, changes: int) -> Late:
-    """One change, broken in one way; while it applies, before its message of the number `send`.
-    `changes` is what `watching` yields."""
+def one_run(way: str, send: int, changes: int) -> Late | None:
+    """One change, broken in one way; while it applies, before its message of the number `send`. None: that was before
+    it was under guard, so that there was nothing to take back. `changes` is what `watching` yields."""
     before = fingerprint()
     words = [*netns_words("host"), *_traced(way, send), *UP]
     command = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = _deadline("Armed" if "applies" in way else "Applied")
+        if deadline is None:
+            return None
         if "applies" not in way:
             command.send_signal({"killed": signal.SIGKILL, "stopped": signal.SIGSTOP, "hung up": signal.SIGHUP}[way])
         if way == "killed while it applies":  # there is no deadline: the guardian sees the death
@@ -122,8 +130,8 @@ def _journal() -> Path | None:
     return next(iter(RUNS.glob("netns-*/journal")), None)
 
 
-def _deadline(record: str) -> float:
-    """When the change is to be taken back, in seconds of CLOCK_BOOTTIME, as its journal says."""
+def _deadline(record: str) -> float | None:
+    """When the change is to be taken back, in seconds of CLOCK_BOOTTIME, as its journal says; None: it never said."""
     field = "apply_by" if record == "Armed" else "confirm_by"
     pattern = re.compile(rf'"_":"{record}".*?"{field}":([0-9.]+)')
     until = time.monotonic() + LIMIT_S
@@ -134,7 +142,7 @@ def _deadline(record: str) -> float:
             if found:
                 return float(found[1])
         time.sleep(LOOK_S * 5)
-    raise RuntimeError(f"the journal has no record {record} after {LIMIT_S:g} s")
+    return None
 
 
 def _journal_goes(deadline: float) -> float | None:
