@@ -15,20 +15,33 @@ from kit.scenes import OWNED, SCENES
 from kit.tally import WHOLE, Tally, together
 
 ROOT = Path(__file__).parent.parent.parent
+EVERYWHERE = (
+    ("test_a_host_survives_a_kill_anywhere", "up"),
+    ("test_a_host_survives_a_kill_anywhere", "down"),
+    ("test_an_owner_survives_a_kill_anywhere", "up"),
+    ("test_an_owner_survives_a_kill_anywhere", "down"),
+    ("test_an_owner_has_back_what_nobody_confirms", None),
+)
+"""Tests, by name and verb, that CI's sample has in each scene."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """CI's sample is every kill of `up` and `down`, and of all else each in every other scene."""
-    ours = [item for item in items if isinstance(item, pytest.Function) and "ordeal" in item.fixturenames]
-    names = list(dict.fromkeys((item.originalname, item.callspec.params.get("verb")) for item in ours))
+    """CI's sample is every kill of `up` and `down`, and every `up` that nobody confirms beside an owner; of all else
+    each in every other scene, and beside one of the owners."""
     left = set()
-    for item in ours:
-        name = (item.originalname, item.callspec.params.get("verb"))
-        kept = name[0] == "test_a_host_survives_a_kill_anywhere" and name[1] in ("up", "down")
-        if not (WHOLE or kept or (names.index(name) + list(SCENES).index(item.callspec.params["ordeal"])) % 2):
-            left.add(item)
+    for fixture, scenes, every in (("ordeal", SCENES, 2), ("owned", OWNED, len(OWNED))):
+        ours = [item for item in items if isinstance(item, pytest.Function) and fixture in item.fixturenames]
+        names = list(dict.fromkeys(_name(item) for item in ours))
+        for item in ours:
+            turn = names.index(_name(item)) + list(scenes).index(item.callspec.params[fixture])
+            if not (WHOLE or _name(item) in EVERYWHERE or turn % every == 1):
+                left.add(item)
     config.hook.pytest_deselected(items=list(left))
     items[:] = [item for item in items if item not in left]
+
+
+def _name(item: pytest.Function) -> tuple[str, str | None]:
+    return item.originalname, item.callspec.params.get("verb")
 
 
 @pytest.fixture(scope="session", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in SCENES])

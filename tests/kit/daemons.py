@@ -61,7 +61,7 @@ DAEMONS: Final = {
             "[ipv6]\nmethod=manual\naddress1=2001:db8::2/64,2001:db8::1\naddr-gen-mode=eui64\n"
         ),
         folders=("etc/NetworkManager", "run/NetworkManager/system-connections"),
-        asked="nmcli -t -f DEVICE,STATE,CON-UUID device",
+        asked="nmcli -t -f DEVICE,STATE,CON-UUID device | grep -v ^lo:",
         holds="eth0:connected:6c0f2d4e-7f1b-4d7b-9d40-0f6b8f5f1a01",
     ),
 }

@@ -7,7 +7,9 @@ forwarding entries; the metric and the expiry of routes by router advertisement,
 own; of a lease file all but which address each link holds; what is in a PID file, a lock file or a journal that is
 there, and in a lease file of dhcpcd's; processes of a moment, of dhcpcd's and those around managers; the metric of an
 address that networkd 252 finds in place, and so of its connected route, for it forgets that; the folder of a namespace
-while it is empty; whether a tap has carrier, and what hangs on it, for that depends on who had it open last.
+while it is empty; the number of a change in the name of its timer, and that timer once the change has ended, for then
+it finds nothing to do; the number of NetworkManager's profile of lo; whether a tap has carrier, and what hangs on it,
+for that depends on who had it open last.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ _DHCPCD: Final = 1000
 _FOREVER: Final = 4294967295
 _LEASE: Final = re.compile(r"lease\s*\{(.*?)\n\}", re.DOTALL)
 _SWITCHES: Final = ("ipv4/conf", "ipv6/conf")
+_TIMER: Final = "tapbridge-undo"
 _ALONE: Final = ("ipv4/ip_forward", "bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables")
 
 
@@ -184,18 +187,22 @@ def _processes(stage: Stage) -> tuple[str, ...]:
 
 
 def _files(folders: dict[str, Path]) -> Iterator[str]:
+    waits = any(True for folder in folders.values() for _ in folder.rglob("journal"))
     for where, folder in folders.items():
         for path in folder.rglob("*"):
             there = path.lstat()
             if path.name.startswith("netns-") and not any(path.iterdir()):
                 continue
+            if path.name.startswith(_TIMER) and not waits:
+                continue
             content = "" if stat.S_ISDIR(there.st_mode) else _content(path)
-            name = re.sub(r"netns-\d+", "netns", f"{where}/{path.relative_to(folder)}")
+            name = re.sub(rf"(netns|{_TIMER})-[^./]+", r"\1", f"{where}/{path.relative_to(folder)}")
             yield f"{name} {there.st_mode:o} {there.st_uid}:{there.st_gid} {content}"
 
 
 def _content(path: Path) -> str:
-    if path.suffix in (".pid", ".lease") or path.name in ("lock", "journal") or stat.S_ISSOCK(path.lstat().st_mode):
+    passing = path.name in ("lock", "lo.nmconnection") or path.name.startswith(("journal", _TIMER))
+    if passing or path.suffix in (".pid", ".lease") or stat.S_ISSOCK(path.lstat().st_mode):
         return "text"
     if path.is_symlink():
         return os.readlink(path)

@@ -23,6 +23,7 @@ from kit.lan import batch
 from kit.reach import Reach, reach_of
 from kit.scenes import Scene
 from kit.stage import Stage, processes_in, standing
+from kit.standins import Fault, stand_ins
 
 RECOVER: Final = ("recover", "--wait", "10")
 """A guardian may be at work as well: who is second waits."""
@@ -118,6 +119,11 @@ class Ordeal:
         self.ends = {"free": self._at_rest()}
         assert self.reach.unanswered() == ()
 
+    @property
+    def free(self) -> Rehearsal:
+        """What takes everything back leaves: the host as it was built."""
+        return Rehearsal(before=self.ends["free"], after=self.ends["free"], calls=())
+
     def rehearse(self, verb: Verb) -> Rehearsal:
         """Give the command undisturbed, once."""
         if verb.name not in self.rehearsals:
@@ -173,16 +179,16 @@ class Ordeal:
             told += (f"not killed, exit {ended.code}: {ended.output}",)
         return Trial(reached=ended.reached, told=told)
 
-    def killed_beside_owner(self, verb: Verb, call: Call) -> Trial:
-        """The same, and then the owner's word: it renews the lease, which nobody has given up, and changes nothing."""
+    def beside_owner(self, ends: Rehearsal, trial: Callable[[], Trial]) -> Trial:
+        """A trial, and then the owner's word: it renews the lease, which nobody has given up, and changes nothing."""
         mark = len(self.stage.served)
-        trial = self.killed(verb, call)
-        return replace(trial, told=(*trial.told, *self._unheld(mark, self.rehearse(verb).strangeness)))
+        done = trial()
+        return replace(done, told=(*done.told, *self._unheld(mark, ends.strangeness)))
 
     def lapsed(self, call: Call | None = None) -> Trial:
         """Let the window of an `up` end, or kill it before this call. The guardian takes it back, and nobody else."""
         self.get_ready(VERBS["up"])
-        mark, free, reached = len(self.stage.served), self.ends["free"], True
+        mark, reached = len(self.stage.served), True
         words = (*self.scene.up, "--confirm", str(WINDOW_S), "--no-wait")
         if call is None:
             self._must(*words)
@@ -192,10 +198,10 @@ class Ordeal:
         told = self._unanswered("before the window's end")
 
         def left(found: Fingerprint) -> tuple[str, ...]:
-            return tuple(lie for lie in differing(free, found) if not re.search(_OUR_FILES, lie))
+            return tuple(lie for lie in self.free.strangeness(found) if not re.search(_OUR_FILES, lie))
 
         told += self._differing_at_last(left, WINDOW_S + _RENEWAL_S)
-        told += self._recovered(Rehearsal(before=free, after=free, calls=()))
+        told += self._recovered(self.free)
         return Trial(reached=reached, told=(*told, *self._unheld(mark, left)))
 
     def failed(self, verb: Verb, call: Call, fault: str) -> Trial:
@@ -204,16 +210,28 @@ class Ordeal:
         A journal or a lock that nobody could take away says nothing of the host, if the next recovery agrees.
         """
         self.get_ready(verb)
-        ended = self._fail(verb, call, fault)
-        told, rehearsal = self._unanswered("after the fault"), self.rehearse(verb)
-        if ended.code == STUCK:
-            told += self._recovered(rehearsal)
-        else:
-            wanted = rehearsal.before if ended.code else rehearsal.after
-            lies = self._lies(ended, lambda found: differing(wanted, found))
-            mended = self._recovered(Rehearsal(before=wanted, after=wanted, calls=())) if lies else ()
-            told += mended or tuple(lie for lie in lies if not _ours(lie))
-        return Trial(reached=ended.reached, told=(f"it said: {ended.output}", *told) if told else ())
+        return self._told_truly(verb, self._fail(verb, call, fault))
+
+    def misserved(self, verb: Verb, call: Call, fault: Fault) -> Trial:
+        """The same where a program that it calls fails, or does not answer."""
+        self.get_ready(verb)
+        assert self.stage.within is not None, "a manager's programs are in its container"
+        with stand_ins(self.stage.within, fault, at=call.number) as calls:
+            done = self.stage.tapbridge(*verb.words(self.scene))
+            reached = str(call) in map(str, calls())
+        return self._told_truly(verb, Ended(code=done.returncode, reached=reached, output=done.stdout + done.stderr))
+
+    def programs(self, verb: Verb) -> list[Call]:
+        """The programs of a manager's that a verb calls, each for the first time with these words."""
+        if self.stage.within is None:
+            return []
+        self.get_ready(verb)
+        with stand_ins(self.stage.within) as calls:
+            self._must(*verb.words(self.scene))
+            first: dict[str, Call] = {}
+            for call in calls():
+                first.setdefault(call.text, call)
+            return list(first.values())
 
     def recovery_failed(self, verb: Verb, first: Call, call: Call, fault: str) -> Trial:
         """Kill the verb at the first call and let this call of the recovery fail. Exit 0 must mean before or after."""
@@ -235,9 +253,8 @@ class Ordeal:
     def guardian_killed(self, call: Call) -> Trial:
         """Kill the guardian before this call of its way back. A recovery then leads to before."""
         reached = injection.kill_running(self._here(call), self.guardian(), self.folder)
-        told, free = self._unanswered("after the kill"), self.ends["free"]
-        told += self._recovered(Rehearsal(before=free, after=free, calls=()))
-        return Trial(reached=reached, told=told)
+        told = self._unanswered("after the kill")
+        return Trial(reached=reached, told=(*told, *self._recovered(self.free)))
 
     def _kill(self, verb: Verb | None, call: Call) -> Ended:
         """Kill a verb, or without one the recovery."""
@@ -269,6 +286,17 @@ class Ordeal:
 
     def _unanswered(self, when: str) -> tuple[str, ...]:
         return tuple(f"cut off {when}: {who}" for who in self.reach.unanswered())
+
+    def _told_truly(self, verb: Verb, ended: Ended) -> Trial:
+        told, rehearsal = self._unanswered("after the fault"), self.rehearse(verb)
+        if ended.code == STUCK:
+            told += self._recovered(rehearsal)
+        else:
+            wanted = rehearsal.before if ended.code else rehearsal.after
+            lies = self._lies(ended, lambda found: differing(wanted, found))
+            mended = self._recovered(Rehearsal(before=wanted, after=wanted, calls=())) if lies else ()
+            told += mended or tuple(lie for lie in lies if not _ours(lie))
+        return Trial(reached=ended.reached, told=(f"it said: {ended.output}", *told) if told else ())
 
     def _lies(self, ended: Ended, differences: Callable[[Fingerprint], tuple[str, ...]]) -> tuple[str, ...]:
         return tuple(f"exit {ended.code}, but {lie}" for lie in self._differing_at_last(differences))

@@ -131,7 +131,10 @@ command in a dry run, and then each of them is the one at which the program is k
   there is more to hold: by its own word the owner holds the right link, it is there once, it renews the lease, and
   after that the host is still the same; the server was told no RELEASE or DECLINE, and no DISCOVER but by networkd,
   which begins a NIC anew that was a port (docs/owners.md). *Not confirmed*: the guardian takes back what nobody
-  confirms, alone, whether the command ended or was killed on its way there.
+  confirms, alone, whether the command ended or was killed on its way there. Where the guardian is killed on its way
+  back beside a manager, systemd's timer has a second one at work half a second later. *Kill the recovery*: four kills
+  of the verb, and after each of them eight of the recovery, evenly spread. *Fail*: once each, no room for a file of the
+  owner's (ENOSPC), no process for its start (EAGAIN), and a systemctl, networkctl or nmcli that ends with 1, or hangs.
 - **The fingerprint** is read by `ip`, `bridge`, `nft` and from /proc/sys: links with all details, addresses, routes of
   all tables, rules, static neighbours, ports and their flags, static forwarding entries, the nft ruleset, all switches
   of all links, files with mode, owner and content, processes. tests/kit/fingerprint.py names what it leaves out.
