@@ -12,7 +12,7 @@ from tapbridge.core.adopt import HandOver, adopt
 from tapbridge.core.compare import comparable, differences
 from tapbridge.core.describe import describe
 from tapbridge.core.effect import fold
-from tapbridge.core.guard import guard
+from tapbridge.core.guard import guard, leads_out
 from tapbridge.core.merge import Merged, merge
 from tapbridge.core.release import release
 from tapbridge.core.restore import restore
@@ -20,8 +20,8 @@ from tapbridge.core.restore_owner import restore_owner
 from tapbridge.core.verify import verify
 from tapbridge.model.intent import Adopt, Release
 from tapbridge.model.journal import dump, load
-from tapbridge.model.plan import Plan
-from tapbridge.model.state import State
+from tapbridge.model.plan import Plan, Reason
+from tapbridge.model.state import Route, State
 from tapbridge.model.step import StartClient, StartUnit, StopClient, StopUnit, WriteLinkFile
 from tapbridge.model.values import IfName
 
@@ -112,6 +112,31 @@ def test_after_every_prefix_the_host_still_answers_and_still_has_its_routes(stat
     down = release(Release(bridge=final), plan.after)
     uplink = next(x for x in plan.after.links if x.index == nic.index)
     assert guard(down, uplink).findings == ()
+
+
+@thorough
+@given(hosts(), st.data())
+def test_the_way_back_from_a_down_leads_nothing_to_a_bridge_without_a_port(state: State, data: st.DataObject) -> None:
+    """Where a manager begins the NIC anew, the host's routes wait behind all others."""
+    nic, bridge = state.link(NIC), IfName("br0")
+    assert nic is not None
+    up = adopt(Adopt(nic=NIC, bridge=bridge), replace(state, clients=()))
+    down = release(Release(bridge=bridge), up.after, HandOver(anew=True))
+    now = fold(down.steps[: data.draw(st.integers(0, len(down.steps)))], up.after)
+    back = restore(up.after, now, down.touched)
+    reached = _reached(now, nic.index)
+    for stage in back.stages:
+        if stage.reason in (Reason.PREPARE, Reason.SHIELD):
+            now = fold(stage.steps, now)
+            assert _reached(now, nic.index) >= reached
+
+
+def _reached(state: State, index: int) -> set[tuple[int, int, str]]:
+    """The networks whose best route leads out."""
+    best: dict[tuple[int, int, str], Route] = {}
+    for route in sorted(state.routes, key=lambda r: r.metric):
+        best.setdefault((route.family, route.table, route.dst), route)
+    return {network for network, route in best.items() if leads_out(state, route, index)}
 
 
 @thorough

@@ -59,8 +59,11 @@ from tapbridge.model.step import (
 )
 from tapbridge.model.values import IfName, is_link_local
 
-HOLD_METRIC = 4_000_000
-"""The metric of a connected route that must not be used yet."""
+LAST_METRIC = 4_000_000
+"""Where the metrics begin of routes that lead on until a manager has brought its own."""
+
+HOLD_METRIC = 3 * LAST_METRIC
+"""The metric of a connected route that must not be used yet: it loses against those as well."""
 
 RA_COPY_METRIC = 1025
 """IP6_RT_PRIO_USER + 1."""
@@ -291,7 +294,7 @@ def aside(address: Address) -> Address:
 
 def kernels_last(route: Route) -> Route:
     """The route as if the kernel had made it, behind every other of its destination."""
-    return replace(route, protocol=PROTO_KERNEL, metric=HOLD_METRIC + min(route.metric, HOLD_METRIC), expires=None)
+    return replace(route, protocol=PROTO_KERNEL, metric=LAST_METRIC + min(route.metric, LAST_METRIC), expires=None)
 
 
 def own(address: Address, link: IfName, label: str | None) -> Address:

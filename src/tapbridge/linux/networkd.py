@@ -11,7 +11,7 @@ import os
 import time
 from typing import Final
 
-from tapbridge.core.transfer import HOLD_METRIC
+from tapbridge.core.transfer import LAST_METRIC
 from tapbridge.linux import processes
 from tapbridge.linux.channel import Channel
 from tapbridge.linux.observe import observe_kernel
@@ -134,7 +134,7 @@ def _is_incomplete(channel: Channel, step: AwaitClient) -> bool:
     state = observe_kernel(channel, Scope.KERNEL)
     link = step.client.link or ""
     addresses = {(a.ip, a.prefix) for a in state.addresses_of(link) if not a.flags & TENTATIVE}
-    routes = {_way(r) for r in state.routes_of(link) if r.metric < HOLD_METRIC}
+    routes = {_way(r) for r in state.routes_of(link) if r.metric < LAST_METRIC}
     return not (addresses >= {(a.ip, a.prefix) for a in step.addresses} and routes >= {_way(r) for r in step.routes})
 
 
