@@ -18,6 +18,28 @@ _OTHER, _OTHER6 = "192.0.2.77", "2001:db8::77"
 _OWN, _THEIRS, _ALL = bytes.fromhex("525400aa0001"), bytes.fromhex("020000000099"), b"\xff" * 6
 _LAN = bytes.fromhex("020000000012")
 
+ALLOWED = {
+    "dhcp": {
+        "dhcp server",
+        "dhcp for another's card",
+        "dhcp renewal for another's card",
+        "dhcpv6 server",
+        "dhcpv6 server from a global address",
+    },
+    "macs": {
+        "another source",
+        "arp under another source",
+        "arp for another's card",
+        "dhcp for another's card",
+        "dhcp renewal for another's card",
+        "neighbour solicitation for another's card",
+        "neighbour advertisement for another's card",
+    },
+    "router": {"router advertisement", "router advertisement from a global address", "redirect"},
+    "vlan": {"vlan 1"},
+}
+"""What a guard lets pass besides where that word is allowed, by name."""
+
 
 class Claim(NamedTuple):
     """A frame, and the guards that let it pass."""

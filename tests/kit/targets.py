@@ -75,7 +75,13 @@ def _planted(taken: bytes) -> None:
 
 TARGETS: Final = {
     "request": Target(_request, (dump_request(Attach(IfName("br0"), "web")),)),
-    "policy": Target(_policy, (b"allow user alice bridge br0 taps 2 mac 52:54:00 isolated # why\n",)),
+    "policy": Target(
+        _policy,
+        (
+            b"allow user alice bridge br0 taps 2 mac 52:54:00 isolated # why\n",
+            b"allow group kvm bridge br0 rate 1M vlan 7 guard ip ip 192.0.2.10 allow dhcp,vlan\n",
+        ),
+    ),
     "frame": Target(read_frame),
     "decode": Target(_decode, tuple(bodies("links")[:2] + bodies("routes6")[:2])),
     "messages": Target(_messages),

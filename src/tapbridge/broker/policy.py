@@ -3,7 +3,7 @@
 A file of lines. `#` begins a comment; a line is
 
     allow user|group WHO bridge BRIDGE [taps N] [mac PREFIX|any]… [vlan N] [isolated] [rate RATE]
-        [guard mac|ip] [ip IP]…
+        [guard mac|ip] [ip IP]… [allow WORD[,WORD…]]
 
 and of the lines for a bridge the first that fits a user decides, alone. Nobody is allowed who is not named. A file in
 which one line cannot be read allows nothing at all.
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from tapbridge.broker.protocol import Attach
+from tapbridge.core.filters import parse_allowed
 from tapbridge.core.macs import PREFIX, check_mac
 from tapbridge.core.rate import parse_rate
 from tapbridge.core.vlans import VLAN
@@ -26,7 +27,7 @@ BYTES: Final = 1 << 16
 TAPS: Final = range(1, 1024)  # a bridge takes no more than 1,023 ports
 _USAGE: Final = (
     "allow user|group WHO bridge BRIDGE [taps N] [mac PREFIX|any]… [vlan N] [isolated] [rate RATE] [guard mac|ip] "
-    "[ip IP]…"
+    "[ip IP]… [allow WORD[,WORD…]]"
 )
 
 
@@ -34,7 +35,7 @@ _USAGE: Final = (
 class Rule:
     """One line. `number` is a uid, or with `group` a gid; `macs` are prefixes of the addresses that a guest may have,
     empty for any, and then it may change it as it likes; `rate` is in bits per second, of each tap. `guard` is mac or
-    ip, and `ips` are then what the guests may use."""
+    ip, and `ips` are then what the guests may use; what is `allowed` they may do all the same (core/filters.py)."""
 
     line: int
     number: int
@@ -46,7 +47,13 @@ class Rule:
     rate: int | None = None
     guard: str | None = None
     ips: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
     vlan: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether a guest is held to the one address that it asked for."""
+        return bool(self.macs) and "macs" not in self.allowed
 
 
 class Peer(NamedTuple):
@@ -89,6 +96,7 @@ def _parse_rule(line: int, words: Sequence[str], uid_of: Number, gid_of: Number)
     rate: int | None = None
     guard: str | None = None
     ips: list[str] = []
+    allowed: tuple[str, ...] = ()
     while rest:
         word = rest.pop(0)
         if word == "isolated" and not isolated:
@@ -103,6 +111,8 @@ def _parse_rule(line: int, words: Sequence[str], uid_of: Number, gid_of: Number)
             guard = rest.pop(0)
         elif word == "ip" and rest:
             ips.append(parse_ip(rest.pop(0))[1])
+        elif word == "allow" and rest and not allowed:
+            allowed = parse_allowed(rest.pop(0))
         elif word == "mac" and rest:
             macs.append(_parse_prefix(rest.pop(0)))
         else:
@@ -113,6 +123,8 @@ def _parse_rule(line: int, words: Sequence[str], uid_of: Number, gid_of: Number)
         raise ValueError("a guest with any address cannot be guarded")
     if (guard == "ip") != bool(ips):
         raise ValueError("guard ip and ip belong together")
+    if allowed and guard is None:
+        raise ValueError("allow is for guests that are guarded")
     return Rule(
         line=line,
         number=gid_of(words[2]) if words[1] == "group" else uid_of(words[2]),
@@ -124,6 +136,7 @@ def _parse_rule(line: int, words: Sequence[str], uid_of: Number, gid_of: Number)
         rate=rate,
         guard=guard,
         ips=tuple(ips),
+        allowed=allowed,
         vlan=vlan,
     )
 

@@ -215,7 +215,7 @@ class Broker:
             mac=mac,
             owner=peer.uid,
             alias=make_loan_mark(mark),
-            only=asked.mac if rule.macs else None,
+            only=asked.mac if rule.held else None,
             queues=asked.queues,
             vnet_hdr=asked.vnet_hdr,
             isolated=rule.isolated,
@@ -223,7 +223,8 @@ class Broker:
             vlan=rule.vlan,
         )
         if rule.guard is not None and asked.mac is not None:
-            intent = replace(intent, guard=Guard(mac=asked.mac, ips=rule.ips if rule.guard == "ip" else None))
+            ips = rule.ips if rule.guard == "ip" else None
+            intent = replace(intent, guard=Guard(mac=asked.mac, ips=ips, allowed=rule.allowed))
         try:
             link, taps = self._taps.lend(intent)
         except Forbidden as error:  # it is the broker that lacks the right
@@ -241,6 +242,7 @@ class Broker:
         held = f"held to {intent.only}" if intent.only is not None else "with any address"
         held += f" and {dump_rate(intent.rate)} bits per second" if intent.rate is not None else ""
         held += ", guarded" if intent.guard is not None else ""
+        held += f" but for {' and '.join(rule.allowed)}" if rule.allowed else ""
         who = f"user {peer.uid} (PID {process.pid}) for the guest {asked.guest!r}"
         self._log(f"{loan.name} on {loan.bridge} is lent to {who}, {held}, by line {rule.line} of the policy")
         return loan, taps

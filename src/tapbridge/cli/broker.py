@@ -150,11 +150,12 @@ def _checked(path: Path) -> Result:
     rules = read_policy(path) if path.exists() else ()
     told = [
         f"line {rule.line}: {'group' if rule.group else 'user'} {rule.number} on {rule.bridge}, {rule.taps} at a time, "
-        + (f"held to one address of {' or '.join(rule.macs)}" if rule.macs else "any address")
+        + (f"held to one address of {' or '.join(rule.macs)}" if rule.held else "any address")
         + (f", in VLAN {rule.vlan}" if rule.vlan is not None else "")
         + (", isolated" if rule.isolated else "")
         + (f", {dump_rate(rule.rate)} bits per second" if rule.rate is not None else "")
         + (f", guarded by {' and '.join(rule.ips) or 'mac'}" if rule.guard is not None else "")
+        + (f" but for {' and '.join(rule.allowed)}" if rule.allowed else "")
         for rule in rules
     ]
     document = {
@@ -170,6 +171,7 @@ def _checked(path: Path) -> Result:
                 "rate": rule.rate,
                 "guard": rule.guard,
                 "ips": list(rule.ips) or None,
+                "allow": list(rule.allowed) or None,
                 "vlan": rule.vlan,
             }
             for rule in rules

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from tapbridge.core.attach import MTU_LARGEST, PORTS
-from tapbridge.core.filters import ALLOWED
+from tapbridge.core.filters import parse_allowed
 from tapbridge.core.macs import PREFIX, parse_prefix
 from tapbridge.core.rate import parse_rate
 from tapbridge.core.topology import find_uplink
@@ -127,7 +127,7 @@ def card_options(parser: argparse.ArgumentParser) -> None:
     add("--ip", _ips, "IP[,IP…]", "the guest's addresses, for --guard ip")
     add(
         "--allow",
-        _allowed,
+        parse_allowed,
         "WORD[,WORD…]",
         "what a guarded guest may do all the same: dhcp (serve or relay it), macs (use other Ethernet addresses), "
         "router (advertise itself), vlan (tag)",
@@ -286,14 +286,6 @@ def _guard(text: str) -> str:
     if text not in ("mac", "ip", "off"):
         raise ValueError(f"{text!r} is not mac, ip or off")
     return text
-
-
-def _allowed(text: str) -> tuple[str, ...]:
-    words = text.split(",")
-    unknown = [word for word in words if word not in ALLOWED]
-    if unknown:
-        raise ValueError(f"{unknown[0]!r} is not {', '.join(ALLOWED[:-1])} or {ALLOWED[-1]}")
-    return tuple(sorted(set(words)))
 
 
 def _ips(text: str) -> tuple[str, ...]:

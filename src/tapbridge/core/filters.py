@@ -31,6 +31,15 @@ CHAINS: Final = ("", "arp", "ip", "ip6", "ll", "na", "icmp6")
 _NS: Final = "ip6 saddr :: ip6 nexthdr 58 icmpv6 type 135"
 
 
+def parse_allowed(text: str) -> tuple[str, ...]:
+    """Words of ALLOWED with commas between them. Raises ValueError."""
+    words = text.split(",")
+    unknown = [word for word in words if word not in ALLOWED]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is not {', '.join(ALLOWED[:-1])} or {ALLOWED[-1]}")
+    return tuple(sorted(set(words)))
+
+
 def link_local(mac: Mac) -> str:
     """The IPv6 address that a guest makes from its Ethernet address (RFC 4291, appendix A)."""
     raw = bytes.fromhex(mac.replace(":", ""))

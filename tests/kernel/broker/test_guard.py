@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kit.brokers import ALICE, Site, site, taps, until
-from kit.claims import IPS, MAC, claims, number_of, numbered
+from kit.claims import ALLOWED, IPS, MAC, claims, number_of, numbered
 from kit.command import run
 
 ADDRESSES = " ".join(f"ip {ip}" for ip in IPS)
@@ -38,8 +38,15 @@ def delivered(site: Site, guest: subprocess.Popen[str]) -> set[str]:
     return {claim.name for at, claim in enumerate(every) if at in came}
 
 
-@pytest.mark.parametrize(("words", "guard"), [("guard mac", "mac"), (f"guard ip {ADDRESSES}", "ip")])
-def test_a_guest_is_held_to_what_the_policy_says(words: str, guard: str) -> None:
+@pytest.mark.parametrize(
+    ("words", "guard", "allowed"),
+    [
+        ("guard mac", "mac", ()),
+        (f"guard ip {ADDRESSES}", "ip", ()),
+        ("guard mac allow macs,vlan", "mac", ("macs", "vlan")),
+    ],
+)
+def test_a_guest_is_held_to_what_the_policy_says(words: str, guard: str, allowed: tuple[str, ...]) -> None:
     with site(f"allow user {ALICE} bridge br0 {words}\n") as broker:
         for tables in ("iptables", "ip6tables", "arptables"):
             run("sysctl", "-qw", f"net.bridge.bridge-nf-call-{tables}=0", check=False)
@@ -47,8 +54,9 @@ def test_a_guest_is_held_to_what_the_policy_says(words: str, guard: str) -> None
         run("ip", "route", "add", "default", "via", "192.0.2.1")
         run("ip", "-6", "route", "add", "default", "via", "2001:db8::1")
         guest = broker.guest(ALICE, "--mac", MAC)
-        assert delivered(broker, guest) == {claim.name for claim in claims() if guard in claim.passes}
-        assert "guarded" in broker.log
+        besides = {name for word in allowed for name in ALLOWED[word]}
+        assert delivered(broker, guest) == {claim.name for claim in claims() if guard in claim.passes} | besides
+        assert f"guarded{' but for ' * bool(allowed)}{' and '.join(allowed)}, by line 1" in broker.log
 
 
 def test_the_filter_ends_with_the_tap_however_that_ends() -> None:

@@ -56,10 +56,11 @@ def test_the_policy_holds_from_the_next_request_on(broker: Site) -> None:
 
 def test_the_policy_is_read_for_its_author_and_the_line_named(broker: Site) -> None:
     words = (sys.executable, "-m", "tapbridge", "broker", "--check", "--root", str(broker.folder), "--json")
-    broker.write_policy(f"allow group {KVM} bridge br0 taps 3 isolated rate 5M guard ip ip 192.0.2.10")
+    broker.write_policy(f"allow group {KVM} bridge br0 taps 3 isolated rate 5M guard ip ip 192.0.2.10 allow vlan")
     (rule,) = json.loads(run(*words).stdout)["rules"]
     assert (rule["uid"], rule["gid"], rule["bridge"], rule["taps"]) == (None, KVM, "br0", 3)
-    assert (rule["isolated"], rule["rate"], rule["guard"], rule["ips"]) == (True, 5_000_000, "ip", ["192.0.2.10"])
+    assert (rule["isolated"], rule["rate"], rule["guard"]) == (True, 5_000_000, "ip")
+    assert (rule["ips"], rule["allow"]) == (["192.0.2.10"], ["vlan"])
     path = broker.write_policy("# mine\nallow everybody everything\n")
     done = run(*words, check=False)
     (finding,) = json.loads(done.stdout)["findings"]

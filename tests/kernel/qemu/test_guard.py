@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kit.brokers import taps, until
-from kit.claims import HOST_IPS, IPS, MAC, ROUTER_IPS, claims, number_of, numbered
+from kit.claims import ALLOWED, HOST_IPS, IPS, MAC, ROUTER_IPS, claims, number_of, numbered
 from kit.command import run
 from kit.holders import Processes, make_bridge, tapbridge
 from kit.injection import Where, calls_of, fail, kill
@@ -89,28 +89,6 @@ def test_what_a_guard_lets_pass(tap: OpenTap, name: str | None) -> None:
     else:
         assert came == {claim.name for claim in every if name in claim.passes}
         assert len(came) == {"mac": 38, "ip": 29}[name]
-
-
-ALLOWED = {
-    "dhcp": {
-        "dhcp server",
-        "dhcp for another's card",
-        "dhcp renewal for another's card",
-        "dhcpv6 server",
-        "dhcpv6 server from a global address",
-    },
-    "macs": {
-        "another source",
-        "arp under another source",
-        "arp for another's card",
-        "dhcp for another's card",
-        "dhcp renewal for another's card",
-        "neighbour solicitation for another's card",
-        "neighbour advertisement for another's card",
-    },
-    "router": {"router advertisement", "router advertisement from a global address", "redirect"},
-    "vlan": {"vlan 1"},
-}
 
 
 @pytest.mark.parametrize("word", ALLOWED)

@@ -49,6 +49,9 @@ def test_a_line_says_who_may_do_what() -> None:
     (guarded,) = rules("allow user 5 bridge br0 guard ip ip 192.0.2.10 ip 2001:DB8:0::10")
     assert (guarded.guard, guarded.ips) == ("ip", ("192.0.2.10", "2001:db8::10"))
     assert rules("allow user 5 bridge br0 guard mac")[0].guard == "mac"
+    (freer,) = rules("allow user 5 bridge br0 allow vlan,dhcp guard mac")
+    assert (freer.guard, freer.allowed, freer.held) == ("mac", ("dhcp", "vlan"), True)
+    assert not rules("allow user 5 bridge br0 guard mac allow macs")[0].held
     assert rules("") == ()
 
 
@@ -91,6 +94,11 @@ def test_a_line_says_who_may_do_what() -> None:
         ("allow user alice bridge br0 guard ip ip 192.0.2.300", "192.0.2.300"),
         ("allow user alice bridge br0 guard ip ip 192.0.2.1/24", "192.0.2.1/24"),
         ("allow user alice bridge br0 mac any guard mac", "any address"),
+        ("allow user alice bridge br0 guard mac allow", "allow"),
+        ("allow user alice bridge br0 guard mac allow all", "'all' is not dhcp"),
+        ("allow user alice bridge br0 guard mac allow vlan,", "'' is not dhcp"),
+        ("allow user alice bridge br0 guard mac allow vlan allow dhcp", "allow"),
+        ("allow user alice bridge br0 allow vlan", "guarded"),
         ("allow user alice bridge br0 everything", "everything"),
         ("allow user alice bridge br0 \N{NO-BREAK SPACE}", "ASCII"),
     ],
@@ -114,6 +122,7 @@ WORDS = (
     "mac",
     "any",
     "guard",
+    "vlan,macs",
     "ip",
     "::1",
     "rate",
