@@ -98,12 +98,12 @@ class Site:
     def start(self) -> subprocess.Popen[bytes]:
         """Start the broker and wait until it serves."""
         path = self.folder / "log"
-        before = path.read_text().count("ready") if path.exists() else 0
+        before = path.read_text().count("broker: ready") if path.exists() else 0
         with open(path, "a") as log:
             words = (sys.executable, "-m", "tapbridge", "broker", "--root", str(self.folder))
             self.broker = subprocess.Popen([*WITH_SYS, *words], stderr=log, stdout=log, stdin=subprocess.DEVNULL)
         started = self.broker
-        assert until(lambda: started.poll() is not None or self.log.count("ready") > before), self.log
+        assert until(lambda: started.poll() is not None or self.log.count("broker: ready") > before), self.log
         assert started.poll() is None, self.log
         return started
 

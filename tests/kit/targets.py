@@ -16,6 +16,7 @@ from tapbridge.guests.frames import read_frame
 from tapbridge.guests.leases import parse_dnsmasq, parse_libvirt
 from tapbridge.linux.attributes import Malformed
 from tapbridge.linux.channel import decode_messages, decode_refusal
+from tapbridge.linux.rates import decode_polices, decode_queues, encode_rate
 from tapbridge.model.errors import Refused
 from tapbridge.model.journal import load, read_line
 from tapbridge.model.values import IfName
@@ -34,7 +35,7 @@ def _text(taken: bytes) -> str:
 
 def _decode(taken: bytes) -> None:
     """Every decoder of the kernel's answers, with the same bytes."""
-    for decode in DECODERS.values():
+    for decode in (*DECODERS.values(), decode_queues, decode_polices):
         with suppress(Malformed):
             decode([taken])
 
@@ -83,7 +84,9 @@ TARGETS: Final = {
         ),
     ),
     "frame": Target(read_frame),
-    "decode": Target(_decode, tuple(bodies("links")[:2] + bodies("routes6")[:2])),
+    "decode": Target(
+        _decode, (*bodies("links")[:2], *bodies("routes6")[:2], *(one.body for one in encode_rate(7, 1_000_000)))
+    ),
     "messages": Target(_messages),
     "journal": Target(_journal),
     "leases": Target(_leases, (b"1700000000 52:54:00:00:00:01 192.0.2.7 web *\n", b'[{"ip-address": "192.0.2.7"}]')),

@@ -5,6 +5,9 @@ it is not any more as it was lent: with another address it would take away an ad
 persistent, or given to another user, is not meant to end with its guest. Both are seen within a millisecond. What is
 lent is written on the tap (core/mark.py), so a broker that is started again knows it.
 
+A guard that somebody has taken away is put back as it was lent. A broker that was started again does not know how that
+was, and says so.
+
 When a guest closes its tap, the kernel deletes it, and tells so; then there is one less.
 """
 
@@ -19,7 +22,8 @@ from typing import Protocol
 
 from tapbridge.broker.peer import has_ended, reopen
 from tapbridge.core.mark import LoanMark
-from tapbridge.model.intent import LendTap
+from tapbridge.model.errors import TapbridgeError
+from tapbridge.model.intent import Guard, LendTap
 from tapbridge.model.state import Link
 from tapbridge.model.values import IfName, Mac
 
@@ -47,6 +51,22 @@ class Taps(Protocol):
         """The numbers of links of which there is news; None where some of it was lost."""
         ...
 
+    def rules_fileno(self) -> int:
+        """What is readable when rules of nf_tables have changed; -1 where the kernel tells nobody."""
+        ...
+
+    def forget_rules(self) -> None:
+        """What has changed by now was seen."""
+        ...
+
+    def unguarded(self, taps: Iterable[int]) -> list[int]:
+        """Which of these, by number, have lost their filter."""
+        ...
+
+    def guard(self, index: int, bridge: IfName | None, guard: Guard) -> None:
+        """Put a filter back. Raises Refused, HostError."""
+        ...
+
     def delete(self, taps: Iterable[tuple[int, str]]) -> None:
         """Delete taps by number, those that still have this alias."""
         ...
@@ -58,7 +78,7 @@ class Taps(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Loan:
-    """A tap that is lent. `uid` has it, `pidfd` is its guest."""
+    """A tap that is lent. `uid` has it, `pidfd` is its guest. `guard` is None where it is not known, too."""
 
     index: int
     name: IfName
@@ -67,6 +87,7 @@ class Loan:
     uid: int
     bridge: IfName | None
     pidfd: int
+    guard: Guard | None = None
 
 
 class Loans:
@@ -98,7 +119,7 @@ class Loans:
 
     def resume(self) -> None:
         """Take over what an earlier broker has lent; what its guest has left is deleted. Raises OSError."""
-        left = []
+        left, guarded = [], []
         for link, mark, bridge in self._taps.marked():
             pidfd = reopen(mark.pid, mark.started)
             if pidfd is None:
@@ -115,7 +136,12 @@ class Loans:
             )
             self.add(loan)
             self._log(f"{link.name} on {bridge} is lent to user {mark.uid} (PID {mark.pid}) already")
+            guarded += [link] if mark.guard is not None else []
             self.look({link.index})
+        lost = self._taps.unguarded([link.index for link in guarded])
+        for link in guarded:
+            if link.index in lost:
+                self._log(f"{link.name} is not guarded any more, until its guest is started again")
         for link, why in left:
             self._log(f"{link.name} is taken away: {why}")
         self._taps.delete((link.index, link.alias or "") for link, _ in left)
@@ -126,6 +152,21 @@ class Loans:
         self._take_back(
             [(self._by_pidfd[fd], "its guest has ended") for fd in pidfds if fd in self._by_pidfd and has_ended(fd)]
         )
+
+    def guard_again(self) -> bool:
+        """Put the guard of one tap back that has lost it; whether to come again for another. Raises OSError."""
+        guards = {index: loan.guard for index, loan in self._by_index.items() if loan.guard is not None}
+        lost = self._taps.unguarded(guards)
+        if not lost:
+            return False
+        loan = self._by_index[lost[0]]
+        try:
+            self._taps.guard(loan.index, loan.bridge, guards[loan.index])
+        except TapbridgeError as error:
+            self._log(f"{loan.name} is not guarded any more, until rules change again: {error.message}")
+            return False
+        self._log(f"{loan.name} is guarded again: somebody had taken its rules away")
+        return len(lost) > 1
 
     def look(self, changed: set[int] | None) -> None:
         """Take back what is not as it was lent any more. Raises OSError."""

@@ -8,6 +8,9 @@ sent. An answer that finds no room ends the connection: nothing is ever queued.
 
 The order of lending: policy, then the tap with everything that holds its guest (linux/lent.py), then it is written down
 as lent, and only then its open files leave.
+
+Whoever flushes all rules of nf_tables takes the guards away. The kernel tells; GRACE_S later, when whoever it was has
+done, they are put back, one between two rounds, so that nobody waits for all of them.
 """
 
 from __future__ import annotations
@@ -21,7 +24,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from tapbridge.broker.loans import Loan, Loans, Taps
@@ -44,6 +46,9 @@ CLIENTS_EACH: Final = 16
 
 SILENCE_S: Final = 5.0
 """How long a connection may be silent."""
+
+GRACE_S: Final = 0.2
+"""How long rules of nf_tables are left to themselves when they have changed."""
 
 _ACCEPTS: Final = 16  # in one round
 _PAUSE_S: Final = 0.1  # without a file to spare
@@ -77,14 +82,16 @@ class Broker:
         self._each: Counter[int] = Counter()
         self._loans = Loans(taps, self._watch, self._unwatch, log)
         self._paused_until: float | None = None
+        self._regard_at: float | None = None
         self._second, self._told = 0, 0
 
     def serve(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises OSError where the kernel cannot be asked."""
         self._listener.setblocking(False)
         with _stopping() as stop:
-            for fd in (stop, self._listener.fileno(), self._taps.fileno()):
-                self._watch(fd)
+            for fd in (stop, self._listener.fileno(), self._taps.fileno(), self._taps.rules_fileno()):
+                if fd >= 0:
+                    self._watch(fd)
             self._loans.resume()
             self._log(f"ready; taps that are lent: {len(self._loans)}")
             while True:
@@ -114,10 +121,23 @@ class Broker:
             self._watch(self._listener.fileno())
         if self._listener.fileno() in ready:
             self._accept()
+        self._regard(ready)
+
+    def _regard(self, ready: list[int]) -> None:
+        """See to the guards, a while after rules have changed; those that change meanwhile wake nobody."""
+        rules = self._taps.rules_fileno()
+        if rules in ready:
+            self._unwatch(rules)
+            self._regard_at = time.monotonic() + GRACE_S
+        elif self._regard_at is not None and self._regard_at <= time.monotonic():
+            self._taps.forget_rules()
+            if not self._loans.guard_again():
+                self._regard_at = None
+                self._watch(rules)
 
     def _wait_ms(self) -> int | None:
         until = [client.deadline for client in self._clients.values()]
-        until += [] if self._paused_until is None else [self._paused_until]
+        until += [at for at in (self._paused_until, self._regard_at) if at is not None]
         return max(int((min(until) - time.monotonic()) * 1000) + 1, 0) if until else None
 
     def _watch(self, fd: int) -> None:
@@ -209,7 +229,15 @@ class Broker:
         living = self._loans.count(peer.uid, asked.network)
         rule = decide(() if read_netns(client.socket) != self._netns else self._rules(), peer, asked, living)
         mac = tap_mac(asked.mac) if asked.mac is not None else Mac(f"fe:{os.urandom(5).hex(':')}")
-        mark = LoanMark(uid=peer.uid, pid=process.pid, started=process.started, mac=mac, guest=asked.guest)
+        guard = _guard(rule, asked.mac)
+        mark = LoanMark(
+            uid=peer.uid,
+            pid=process.pid,
+            started=process.started,
+            mac=mac,
+            guest=asked.guest,
+            guard=guard.kind if guard is not None else None,
+        )
         intent = LendTap(
             bridge=asked.network,
             mac=mac,
@@ -220,11 +248,9 @@ class Broker:
             vnet_hdr=asked.vnet_hdr,
             isolated=rule.isolated,
             rate=min((one for one in (rule.rate, asked.rate) if one is not None), default=None),
+            guard=guard,
             vlan=rule.vlan,
         )
-        if rule.guard is not None and asked.mac is not None:
-            ips = rule.ips if rule.guard == "ip" else None
-            intent = replace(intent, guard=Guard(mac=asked.mac, ips=ips, allowed=rule.allowed))
         try:
             link, taps = self._taps.lend(intent)
         except Forbidden as error:  # it is the broker that lacks the right
@@ -237,11 +263,12 @@ class Broker:
             uid=peer.uid,
             bridge=asked.network,
             pidfd=files.pop(0),
+            guard=guard,
         )
         self._loans.add(loan)
         held = f"held to {intent.only}" if intent.only is not None else "with any address"
         held += f" and {dump_rate(intent.rate)} bits per second" if intent.rate is not None else ""
-        held += ", guarded" if intent.guard is not None else ""
+        held += ", guarded" if guard is not None else ""
         held += f" but for {' and '.join(rule.allowed)}" if rule.allowed else ""
         who = f"user {peer.uid} (PID {process.pid}) for the guest {asked.guest!r}"
         self._log(f"{loan.name} on {loan.bridge} is lent to {who}, {held}, by line {rule.line} of the policy")
@@ -257,6 +284,12 @@ class Broker:
         self._told += 1
         if self._told <= _REFUSALS:
             self._log(words)
+
+
+def _guard(rule: Rule, mac: Mac | None) -> Guard | None:
+    if rule.guard is None or mac is None:
+        return None
+    return Guard(mac=mac, ips=rule.ips if rule.guard == "ip" else None, allowed=rule.allowed)
 
 
 def _files(told: list[tuple[int, int, bytes]]) -> list[int]:

@@ -162,6 +162,9 @@ def _nic(nic: GuestNic) -> dict[str, Any]:
         "addresses": [_address(item) for item in nic.addresses],
         "rx_bytes": nic.rx_bytes,
         "tx_bytes": nic.tx_bytes,
+        "vlan": nic.vlan,
+        "rate": nic.rate,
+        "guard": nic.guard,
     }
 
 

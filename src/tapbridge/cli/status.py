@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 from tapbridge.cli.result import Result
 from tapbridge.core.topology import find_guest_name, find_uplink, is_tap
 from tapbridge.core.vlans import tells_vlans_apart
-from tapbridge.model.guest import Guest
+from tapbridge.model.guest import Guest, GuestNic
 from tapbridge.model.state import PERMANENT, Address, Link, Scope, State, Vlans
+from tapbridge.model.values import IfName
+from tapbridge.model.verdict import Finding
 
 if TYPE_CHECKING:
     from tapbridge.cli.world import World
     from tapbridge.linux.host import LinuxHost
+
+_Behind = Mapping[IfName, tuple[Guest, GuestNic]]
 
 
 def options(parser: ArgumentParser) -> None:
@@ -29,15 +33,20 @@ def run(args: Namespace, world: World) -> Result:
         state = host.observe(Scope.LINKS)
         pending = _pending(world, host)
     guests = _guests(state)
-    names: dict[str, str | None] = {nic.link: guest.name for guest in guests for nic in guest.nics}
+    behind = {nic.link: (guest, nic) for guest in guests for nic in guest.nics}
     found = [link for link in state.links if link.kind == "bridge"]
     owners = _owners(found)
-    bridges = [_bridge(state, link, names, owners.get(link.name), world) for link in found]
+    bridges = [_bridge(state, link, behind, owners.get(link.name), world) for link in found]
     text = "" if args.json else _text(state, guests, world)
     if pending is not None:
         waits = f"{pending['command']} waits to be confirmed, for {pending['confirm_in_s']} s more: tapbridge confirm"
         text = f"{text}\n{waits}" if text else waits
-    return Result(document={"bridges": bridges, "pending": pending}, text=text)
+    findings: tuple[Finding, ...] = ()
+    if any(hold.lost for hold in state.holds):
+        from tapbridge.guests.findings import unguarded
+
+        findings = unguarded(guests, state)
+    return Result(document={"bridges": bridges, "pending": pending}, text=text, findings=findings)
 
 
 def _pending(world: World, host: LinuxHost) -> dict[str, Any] | None:
@@ -76,9 +85,7 @@ def _text(state: State, guests: tuple[Guest, ...], world: World) -> str:
     return host_tree(state, guests, unicode=unicode, style=ansi if world.colour() else plain)
 
 
-def _bridge(
-    state: State, link: Link, names: Mapping[str, str | None], owner: str | None, world: World
-) -> dict[str, Any]:
+def _bridge(state: State, link: Link, behind: _Behind, owner: str | None, world: World) -> dict[str, Any]:
     uplink = find_uplink(state, link.name)
     return {
         "name": link.name,
@@ -87,7 +94,7 @@ def _bridge(
         "uplink": uplink.name if uplink else None,
         "addresses": [address_json(a) for a in state.addresses_of(link.name)],
         "vlan_aware": tells_vlans_apart(link),
-        "ports": [_port(port, names.get(port.name), aware=tells_vlans_apart(link)) for port in state.ports(link.name)],
+        "ports": [_port(port, behind, aware=tells_vlans_apart(link)) for port in state.ports(link.name)],
         "owner": owner,
         "lease": _lease(state, link.name) if owner is not None else None,
         "saved": _is_saved(world, link.name),
@@ -111,13 +118,16 @@ def _is_saved(world: World, bridge: str) -> bool | None:
     return True
 
 
-def _port(port: Link, guest: str | None, *, aware: bool) -> dict[str, Any]:
+def _port(port: Link, behind: _Behind, *, aware: bool) -> dict[str, Any]:
+    guest, nic = behind.get(port.name, (None, None))
     return {
         "name": port.name,
         "kind": port.kind or "nic",
         "up": port.up and port.carrier,
-        "guest": find_guest_name(port) or guest,
+        "guest": find_guest_name(port) or (guest.name if guest is not None else None),
         "vlans": [_vlans(vlans) for vlans in port.vlans] if aware else None,
+        "rate": nic.rate if nic is not None else None,
+        "guard": nic.guard if nic is not None else None,
     }
 
 

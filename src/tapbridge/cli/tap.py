@@ -297,4 +297,6 @@ def _document(tap: TapUse) -> dict[str, Any]:
         "guest": tap.guest,
         "pid": tap.pid,
         "ours": tap.ours,
+        "rate": tap.rate,
+        "guard": tap.guard,
     }

@@ -20,6 +20,7 @@ from tapbridge.model.state import ALIAS, State
 from tapbridge.model.values import IfName, Mac, ip_bits, parse_ip
 
 TABLE: Final = ALIAS
+HOOK: Final = "pre"
 PORTS: Final = "ports"
 ALLOWED: Final = ("dhcp", "macs", "router", "vlan")
 """What a guarded guest may be allowed: to serve or relay DHCP, to use other Ethernet addresses, to advertise itself as
@@ -82,9 +83,9 @@ def dump_filter(port: int | str, guard: Guard) -> str:
     lines = [
         f"add table bridge {TABLE}",
         f"add map bridge {TABLE} {PORTS} {{ type iface_index : verdict; }}",
-        f"add chain bridge {TABLE} pre {{ type filter hook prerouting priority -300; policy accept; }}",
-        f"flush chain bridge {TABLE} pre",
-        f"add rule bridge {TABLE} pre iif vmap @{PORTS}",
+        f"add chain bridge {TABLE} {HOOK} {{ type filter hook prerouting priority -300; policy accept; }}",
+        f"flush chain bridge {TABLE} {HOOK}",
+        f"add rule bridge {TABLE} {HOOK} iif vmap @{PORTS}",
     ]
     for chain in rules:
         lines += [f"add chain bridge {TABLE} {chain}", f"flush chain bridge {TABLE} {chain}"]

@@ -4,8 +4,9 @@ A bridge: `tapbridge uplink=MAC nic=NAME [kept=MAC]`: whose uplink it carries (b
 NIC was called, and, for a bridge that was there before us, the address that it had: such a bridge is not deleted.
 A tap that waits for a guest: `tapbridge tap queues=N [bridge=NAME] [vlan=N]`: what was asked for and
 the kernel forgets.
-A tap that the broker lent: `tapbridge broker uid=N pid=N started=N mac=MAC guest=NAME`: to whom, with whose end it
-ends, and with which address it was lent.
+A guest's tap: `tapbridge [guard=mac|ip] guest=NAME`: whose it is, and that a filter holds it.
+A tap that the broker lent: `tapbridge broker uid=N pid=N started=N mac=MAC [guard=mac|ip] guest=NAME`: to whom, with
+whose end it ends, and with which address it was lent.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from tapbridge.model.values import IfName, Mac
 
 GUEST_BYTES: Final = 128
 """A guest's name at most; the kernel's alias, which holds it, has 255 bytes (IFALIASZ)."""
+
+_GUARDS: Final = {f" guard={kind}": kind for kind in ("mac", "ip")}
+GUEST_HEADS: Final = frozenset(ALIAS + guard for guard in ("", *_GUARDS))
+"""What may stand before ` guest=` on a tap of ours that nobody has lent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +53,7 @@ class LoanMark:
     started: int
     mac: Mac
     guest: str | None = None
+    guard: str | None = None
 
 
 def make_mark(nic: Link, kept: Mac | None = None) -> str:
@@ -86,10 +92,28 @@ def read_tap_mark(link: Link) -> TapMark | None:
     return TapMark(queues=int(queues), bridge=IfName(bridge) if bridge else None, vlan=int(vlan) if vlan else None)
 
 
+def make_guest_mark(guest: str, guard: str | None = None) -> str:
+    """The alias of a guest's tap. Everything behind `guest=` is the name."""
+    return f"{ALIAS}{_told_guard(guard)} guest={guest}"
+
+
+def find_guard(link: Link) -> str | None:
+    """How the guest of a tap is guarded by the word of our alias: mac or ip. Whether it is so still is another matter
+    (State.holds)."""
+    if link.kind != "tap" or not link.ours:
+        return None
+    head = (link.alias or "").partition(" guest=")[0]
+    return next((kind for word, kind in _GUARDS.items() if head.endswith(word)), None)
+
+
 def make_loan_mark(mark: LoanMark) -> str:
     """The alias of a tap that the broker lends. Everything behind `guest=` is the name."""
     process = f"uid={mark.uid} pid={mark.pid} started={mark.started}"
-    return f"{ALIAS} broker {process} mac={mark.mac} guest={mark.guest or ''}"
+    return f"{ALIAS} broker {process} mac={mark.mac}{_told_guard(mark.guard)} guest={mark.guest or ''}"
+
+
+def _told_guard(guard: str | None) -> str:
+    return f" guard={guard}" if guard is not None else ""
 
 
 def read_loan_mark(link: Link) -> LoanMark | None:
@@ -103,7 +127,8 @@ def read_loan_mark(link: Link) -> LoanMark | None:
     if not all(text.isascii() and text.isdigit() and len(text) < 20 for text in numbers) or "mac" not in fields:
         return None
     uid, pid, started = map(int, numbers)
-    return LoanMark(uid=uid, pid=pid, started=started, mac=Mac(fields["mac"]), guest=guest or None)
+    mac = Mac(fields["mac"])
+    return LoanMark(uid=uid, pid=pid, started=started, mac=mac, guest=guest or None, guard=find_guard(link))
 
 
 def is_guest_name(text: str) -> bool:

@@ -153,11 +153,12 @@ def tap_uses(
     """The taps of a state by name; `user` and `group` give names to numbers, `saved` are the names of those that come
     back, None if nobody knows. Carrier tells of an opener unseen."""
     holders = {nic.link: guest for guest in guests if guest.pid is not None for nic in guest.nics}
+    holds = {hold.link: hold for hold in state.holds}
     found = []
     for link in state.links:
         if link.tap is None:
             continue
-        mark, holder = read_tap_mark(link), holders.get(link.name)
+        mark, holder, hold = read_tap_mark(link), holders.get(link.name), holds.get(link.name)
         found.append(
             TapUse(
                 name=link.name,
@@ -171,6 +172,8 @@ def tap_uses(
                 guest=holder.name if holder is not None else None,
                 pid=holder.pid if holder is not None else None,
                 ours=link.ours,
+                rate=hold.rate if hold is not None else None,
+                guard=hold.guard if hold is not None else None,
             )
         )
     return tuple(found)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from tapbridge.core.mark import find_marked_uplink, read_loan_mark
-from tapbridge.model.state import ALIAS, Link, State
+from tapbridge.core.mark import GUEST_HEADS, find_marked_uplink, read_loan_mark
+from tapbridge.model.state import Link, State
 
 _CARDS: Final = frozenset({"", "wifi", "vlan", "bond", "team"})
-_GUEST: Final = f"{ALIAS} guest="
 
 
 def find_guest_name(link: Link) -> str | None:
     """The guest that our alias on a tap names; everything behind `guest=` is the name."""
     if link.alias is None:
         return None
-    if link.alias.startswith(_GUEST):
-        return link.alias.removeprefix(_GUEST) or None
+    head, _, guest = link.alias.partition(" guest=")
+    if head in GUEST_HEADS:
+        return guest or None
     mark = read_loan_mark(link)
     return mark.guest if mark is not None else None
 

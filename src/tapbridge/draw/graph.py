@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tapbridge.core.topology import find_guest_name, find_uplink, is_tap
 from tapbridge.core.vlans import find_pvid
 from tapbridge.draw.style import Role
-from tapbridge.draw.text import short_time
+from tapbridge.draw.text import short_size, short_time
 from tapbridge.model.guest import Guest, GuestNic, Sighting
 from tapbridge.model.state import DADFAILED, DEPRECATED, TENTATIVE, Address, Link, State
 from tapbridge.model.values import IfName, is_link_local
@@ -155,7 +155,9 @@ def _guest_node(key: str, guest: Guest) -> Node:
 
 
 def _nic_facts(nic: GuestNic) -> tuple[str, ...]:
-    return (nic.mac,) if nic.mac is not None else ()
+    rate = f"rate {short_size(nic.rate)}" if nic.rate is not None else None
+    guard = f"guard {nic.guard}" if nic.guard is not None else None
+    return tuple(fact for fact in (nic.mac, rate, guard) if fact is not None)
 
 
 def _sightings(nic: GuestNic) -> tuple[str, ...]:

@@ -10,14 +10,17 @@ from tapbridge.draw.style import Role, Style, plain
 from tapbridge.draw.text import short_size, visible, width, word
 from tapbridge.model.guest import Guest, GuestNic
 
-HEADINGS = ("GUEST", "PID", "UID", "HYPERVISOR", "TAP", "BRIDGE", "MAC", "ADDRESS", "SOURCE", "RX", "TX")
-_NUMBERS = frozenset({"PID", "UID", "RX", "TX", "QUEUES"})
+HELD = ("VLAN", "RATE", "GUARD")
+"""Columns of which a terminal has those that are not empty."""
+
+HEADINGS = ("GUEST", "PID", "UID", "HYPERVISOR", "TAP", "BRIDGE", "MAC", "ADDRESS", "SOURCE", "RX", "TX", *HELD)
+_NUMBERS = frozenset({"PID", "UID", "RX", "TX", "QUEUES", "VLAN", "RATE"})
 _GAP = "  "
 
 
 def guest_columns(guests: Iterable[Guest]) -> str:
     """A line for each NIC, after a line of headings: columns without blanks in them, `-` for what is not known, several
-    addresses and their sources divided by commas, traffic in bytes."""
+    addresses and their sources divided by commas, traffic in bytes, rates in bits per second."""
     rows: list[tuple[str, ...]] = [HEADINGS]
     rows += (
         (
@@ -25,7 +28,7 @@ def guest_columns(guests: Iterable[Guest]) -> str:
             *map(word, (*_who(guest)[1:], *_where(nic))),
             word(",".join(item.ip for item in nic.addresses)),
             word(",".join(item.source for item in nic.addresses)),
-            *map(word, _traffic(nic, str)),
+            *map(word, (*_traffic(nic, str), *_held(nic, str))),
         )
         for guest in guests
         for nic in guest.nics
@@ -40,12 +43,13 @@ def guest_table(guests: Sequence[Guest], columns: int, style: Style = plain) -> 
         who: tuple[str, ...] = tuple(map(visible, _who(guest)))
         for nic in guest.nics:
             where: tuple[str, ...] = tuple(map(visible, _where(nic)))
-            traffic: tuple[str, ...] = _traffic(nic, short_size)
+            rest: tuple[str, ...] = (*_traffic(nic, short_size), *_held(nic, short_size))
             for address in nic.addresses or (None,):
                 found = (address.ip, evidence(address)) if address is not None else ("", "")
-                rows.append((*who, *where, *found, *traffic))
-                who, where, traffic = ("",) * len(who), ("",) * len(where), ("",) * len(traffic)
-    if sum(_widths(rows)) + len(_GAP) * (len(HEADINGS) - 1) > columns:
+                rows.append((*who, *where, *found, *rest))
+                who, where, rest = ("",) * len(who), ("",) * len(where), ("",) * len(rest)
+    rows = _without_empty(rows)
+    if sum(_widths(rows)) + len(_GAP) * (len(rows[0]) - 1) > columns:
         return _stacked(guests, style)
     return "\n".join(table_lines(rows, style))
 
@@ -59,11 +63,15 @@ def _stacked(guests: Iterable[Guest], style: Style) -> str:
         for nic in guest.nics:
             tap, bridge, mac = map(visible, _where(nic))
             rx, tx = _traffic(nic, short_size)
+            vlan, rate, guard = _held(nic, short_size)
             said = [
                 f"on {bridge}" if bridge else "on no bridge",
                 mac,
                 f"rx {rx}" if rx else "",
                 f"tx {tx}" if tx else "",
+                f"VLAN {vlan}" if vlan else "",
+                f"rate {rate}" if rate else "",
+                f"guard {guard}" if guard else "",
             ]
             lines.append(f"  {tap} {', '.join(part for part in said if part)}")
             lines += [f"    {address.ip}  {evidence(address)}" for address in nic.addresses]
@@ -85,6 +93,16 @@ def _where(nic: GuestNic) -> tuple[str, str, str]:
 def _traffic(nic: GuestNic, text: Callable[[int], str]) -> tuple[str, str]:
     rx, tx = (text(count) if count is not None else "" for count in (nic.rx_bytes, nic.tx_bytes))
     return rx, tx
+
+
+def _held(nic: GuestNic, text: Callable[[int], str]) -> tuple[str, str, str]:
+    vlan, rate = "" if nic.vlan is None else str(nic.vlan), "" if nic.rate is None else text(nic.rate)
+    return vlan, rate, nic.guard or ""
+
+
+def _without_empty(rows: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    columns = [column for column in zip(*rows, strict=True) if column[0] not in HELD or any(column[1:])]
+    return list(zip(*columns, strict=True))
 
 
 def _widths(rows: Sequence[Sequence[str]]) -> list[int]:

@@ -9,7 +9,7 @@ from tapbridge.draw.table import table_lines
 from tapbridge.draw.text import visible, word
 from tapbridge.model.guest import TapUse
 
-HEADINGS = ("TAP", "OWNER", "GROUP", "BRIDGE", "QUEUES", "PERSIST", "OURS", "GUEST", "PID")
+HEADINGS = ("TAP", "OWNER", "GROUP", "BRIDGE", "QUEUES", "PERSIST", "OURS", "GUEST", "PID", "VLAN", "RATE", "GUARD")
 
 
 def tap_columns(taps: Iterable[TapUse]) -> str:
@@ -30,12 +30,19 @@ def _cells(tap: TapUse) -> tuple[str, ...]:
         tap.owner or "",
         tap.group or "",
         tap.bridge or "",
-        "" if tap.queues is None else str(tap.queues),
+        _number(tap.queues),
         _answer(tap.saved),
         _answer(tap.ours),
         guest,
-        "" if tap.pid is None else str(tap.pid),
+        _number(tap.pid),
+        _number(tap.vlan),
+        _number(tap.rate),
+        tap.guard or "",
     )
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else str(value)
 
 
 def _answer(value: bool | None) -> str:

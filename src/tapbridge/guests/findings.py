@@ -103,6 +103,29 @@ def hidden_holders(guests: Iterable[Guest], state: State, *, root: bool) -> tupl
     )
 
 
+def unguarded(guests: Iterable[Guest], state: State) -> tuple[Finding, ...]:
+    """Guests of which somebody has taken the filters away. Without a bridge there is nothing that they could say."""
+    lost = {hold.link for hold in state.holds if hold.lost}
+    found = [
+        (nic.link, describe_nic(guest, nic))
+        for guest in guests
+        for nic in guest.nics
+        if nic.link in lost and nic.bridge is not None
+    ]
+    if not found:
+        return ()
+    who = f"{found[0][1]} is" if len(found) == 1 else f"{len(found)} guests' NICs are"
+    return (
+        _warning(
+            "guard-lost",
+            found[0][0] if len(found) == 1 else "",
+            f"{who} not guarded any more: somebody has taken the rules away, as nft flush ruleset does",
+            [name for _, name in found] if len(found) > 1 else [],
+            "start the guest again, which sets them; the broker sets those of its guests by itself",
+        ),
+    )
+
+
 def elsewhere(pids: Sequence[int]) -> tuple[Finding, ...]:
     """Guests whose taps lie in another network namespace."""
     if not pids:

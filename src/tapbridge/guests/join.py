@@ -9,9 +9,11 @@ from typing import Final
 from tapbridge.core.macs import tap_mac
 from tapbridge.core.mark import read_loan_mark
 from tapbridge.core.topology import find_guest_name, is_tap
+from tapbridge.core.vlans import find_pvid
 from tapbridge.guests.cmdline import Launch, Netdev
 from tapbridge.guests.procfs import Holding, Process
 from tapbridge.model.guest import HYPERVISORS, Guest, GuestNic, Sighting
+from tapbridge.model.hold import Hold
 from tapbridge.model.state import Link, State
 from tapbridge.model.values import IfName, Mac, ip_bits, is_link_local
 
@@ -37,7 +39,7 @@ def join(state: State, holders: Iterable[Holder], counters: Mapping[str, tuple[i
     """
     names = {link.name: link for link in state.links if link.kind == "tap"}
     numbers = {link.index: link for link in state.links if link.kind == "macvtap"}
-    learnt = _learnt(state)
+    learnt, holds = _learnt(state), {hold.link: hold for hold in state.holds}
     owner: dict[IfName, Holder] = {}
     for holder in sorted(holders, key=_precedence):
         for holding in holder.holdings:
@@ -52,10 +54,10 @@ def join(state: State, holders: Iterable[Holder], counters: Mapping[str, tuple[i
     guests = []
     for pid, mine in links.items():
         netdevs = match_netdevs(by_pid[pid], mine)
-        nics = [_nic(link, netdevs.get(link.name), learnt.get(link.name, []), counters) for link in mine]
+        nics = [_nic(link, netdevs.get(link.name), learnt.get(link.name, []), counters, holds) for link in mine]
         guests.append(_guest(by_pid[pid], mine, nics))
     lonely = [
-        Guest(name=find_guest_name(link), nics=(_nic(link, None, learnt.get(link.name, []), counters),))
+        Guest(name=find_guest_name(link), nics=(_nic(link, None, learnt.get(link.name, []), counters, holds),))
         for link in state.links
         if is_tap(link) and link.name not in owner
     ]
@@ -181,7 +183,13 @@ def _guest(holder: Holder, links: Sequence[Link], nics: Sequence[GuestNic]) -> G
     )
 
 
-def _nic(link: Link, netdev: Netdev | None, learnt: Sequence[Mac], counters: Mapping[str, tuple[int, int]]) -> GuestNic:
+def _nic(
+    link: Link,
+    netdev: Netdev | None,
+    learnt: Sequence[Mac],
+    counters: Mapping[str, tuple[int, int]],
+    holds: Mapping[IfName, Hold],
+) -> GuestNic:
     mac, source = (netdev.mac, netdev.mac_source) if netdev is not None else (None, None)
     if mac is None and link.kind == "macvtap":
         mac, source = link.mac, "link"
@@ -190,6 +198,7 @@ def _nic(link: Link, netdev: Netdev | None, learnt: Sequence[Mac], counters: Map
     received, sent = counters.get(link.name, (None, None))
     # What the host sends into a tap the guest receives; a macvtap receives from the wire on behalf of its guest.
     rx, tx = (sent, received) if link.kind == "tap" else (received, sent)
+    hold = holds.get(link.name)
     return GuestNic(
         link=link.name,
         kind=link.kind,
@@ -198,4 +207,7 @@ def _nic(link: Link, netdev: Netdev | None, learnt: Sequence[Mac], counters: Map
         mac_source=source,
         rx_bytes=rx,
         tx_bytes=tx,
+        vlan=find_pvid(link),
+        rate=hold.rate if hold is not None else None,
+        guard=hold.guard if hold is not None else None,
     )

@@ -63,6 +63,7 @@ def survey(state: State, *, now: float, heard: Sequence[Sighting] = (), deaf: Se
     parents = {link.name: link.parent for link in state.links if link.kind == "macvtap" and link.parent is not None}
     said = (
         *findings.duplicates(guests, parents),
+        *findings.unguarded(guests, state),
         *findings.hidden_holders(guests, state, root=os.geteuid() == 0),
         *findings.elsewhere(away),
         *findings.unread(unread),

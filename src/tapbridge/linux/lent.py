@@ -27,7 +27,7 @@ from tapbridge.linux.attributes import Malformed, decode_u32, pack_u32, walk
 from tapbridge.linux.channel import Channel, Request, decode_messages
 from tapbridge.linux.decode_links import LINK, decode_links
 from tapbridge.linux.encode import encode_step
-from tapbridge.linux.filters import set_filter, sweep_filters
+from tapbridge.linux.filters import find_unguarded, set_filter, sweep_filters, watch_rules
 from tapbridge.linux.observe import find_link, observe_kernel
 from tapbridge.linux.rates import limit_rate
 from tapbridge.linux.taps import delete_numbered
@@ -42,6 +42,7 @@ from tapbridge.model.values import IfName
 _LEAN: Final = pack_u32(uapi.IFLA_EXT_MASK, uapi.RTEXT_FILTER_SKIP_STATS)
 _PINNED: Final = "3"  # NET_ADDR_SET, include/uapi/linux/netdevice.h
 _DATAGRAMS: Final = 64  # that are read at a time
+_NEWS_BYTES: Final = 1 << 16
 
 
 class LentTaps:
@@ -55,11 +56,14 @@ class LentTaps:
         self._channel = Channel()
         self._news = Channel(uapi.RTMGRP_LINK)
         self._news.socket.setblocking(False)
+        self._rules = watch_rules()
 
     def close(self) -> None:
         """Give the sockets back; the taps stay."""
         self._channel.close()
         self._news.close()
+        if self._rules is not None:
+            self._rules.close()
 
     def fileno(self) -> int:
         """What is readable when links have changed."""
@@ -128,6 +132,33 @@ class LentTaps:
         """Take the filters of taps away that are gone."""
         sweep_filters()
 
+    def rules_fileno(self) -> int:
+        """What is readable when rules of nf_tables have changed; -1 where the kernel tells nobody."""
+        return self._rules.fileno() if self._rules is not None else -1
+
+    def forget_rules(self) -> None:
+        """What has changed by now was seen. Raises OSError."""
+        for _ in range(_DATAGRAMS):
+            try:
+                if self._rules is None or not self._rules.recv(_NEWS_BYTES):
+                    return
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+
+    def unguarded(self, taps: Iterable[int]) -> list[int]:
+        """Which of these, by number, have lost their filter."""
+        return find_unguarded(taps) or []
+
+    def guard(self, index: int, bridge: IfName | None, guard: Guard) -> None:
+        """Put a filter back, with what the host has there now. Raises Refused, HostError."""
+        try:
+            set_filter(index, self._with_denied(guard, bridge))
+        except (OSError, Malformed) as error:
+            raise HostError(f"the network of this host cannot be read: {error}") from None
+
     def _require_bridge(self, name: IfName) -> Link:
         link = find_link(self._channel, name)
         if link is None or link.kind != "bridge":
@@ -146,10 +177,10 @@ class LentTaps:
             )
         return link
 
-    def _with_denied(self, guard: Guard, bridge: Link) -> Guard:
-        if guard.ips is not None:
+    def _with_denied(self, guard: Guard, bridge: IfName | None) -> Guard:
+        if guard.ips is not None or bridge is None:
             return guard
-        return replace(guard, denied=host_ips(observe_kernel(self._channel, Scope.KERNEL), bridge.name))
+        return replace(guard, denied=host_ips(observe_kernel(self._channel, Scope.KERNEL), bridge))
 
     def _join(self, tap: OpenTap, bridge: Link, intent: LendTap) -> Link:
         made = find_link(self._channel, tap.name)
@@ -158,7 +189,7 @@ class LentTaps:
         if intent.rate is not None:
             limit_rate(self._channel, made.index, intent.rate)
         if intent.guard is not None:
-            set_filter(made.index, self._with_denied(intent.guard, bridge))
+            set_filter(made.index, self._with_denied(intent.guard, bridge.name))
         access = None
         if intent.vlan is not None:
             access = require_access(bridge, intent.vlan, observe_kernel(self._channel, Scope.LINKS))

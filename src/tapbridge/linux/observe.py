@@ -13,6 +13,7 @@ from tapbridge.linux.channel import Channel
 from tapbridge.linux.decode_addresses import NEIGHBOUR, decode_addresses, decode_forwarding, decode_neighbours
 from tapbridge.linux.decode_links import decode_links, decode_sysctls, decode_vlans
 from tapbridge.linux.decode_routes import ROUTE, decode_routes, decode_rules
+from tapbridge.linux.holds import observe_holds
 from tapbridge.linux.sysctls import read_sysctls
 from tapbridge.linux.wireless import find_wireless
 from tapbridge.model.state import PROTO_RA, Link, Rule, Scope, State
@@ -46,6 +47,7 @@ def observe_kernel(channel: Channel, scope: Scope) -> State:
         neighbours=decode_neighbours(neighbours, names),
         sysctls=() if scope in _SMALL else decode_sysctls(told_links, links) + read_sysctls(),
         forwarding=decode_forwarding(forwarding, names),
+        holds=observe_holds(channel, told_links, links) if scope in _SMALL else (),
     ).sorted()
 
 

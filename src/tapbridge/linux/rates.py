@@ -6,17 +6,20 @@ queue: what is more than the rate is dropped at once (police), before the bridge
 
 Some kernels lack one of the four parts. The whole is asked for while the tap is down and no port of any bridge, so that
 a refusal leaves nothing behind.
+
+Read back, a limit is what neither direction exceeds, whoever has set it: of the two rates the higher one.
 """
 
 from __future__ import annotations
 
 import errno
 import struct
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from tapbridge.core.rate import burst_bytes
 from tapbridge.linux import uapi
-from tapbridge.linux.attributes import nest, pack, pack_name, pack_u32
+from tapbridge.linux.attributes import careful, nest, pack, pack_name, pack_u32, walk, walk_each
 from tapbridge.linux.channel import Channel, Request
 from tapbridge.model.errors import Refused
 
@@ -31,6 +34,8 @@ _PACKET_BYTES: Final = 1 << 17
 _ALL: Final = 1 << 16 | 0x0300  # the first of the filters, for every protocol (ETH_P_ALL in network order)
 _INGRESS: Final = 0xFFFF0000
 _ABSENT: Final = (errno.ENOENT, errno.EINVAL)
+_POLICED: Final = 20  # bytes of struct tc_police before its rate
+_U64: Final = struct.Struct("=Q")
 
 
 def limit_rate(channel: Channel, index: int, rate: int) -> None:
@@ -79,3 +84,54 @@ def encode_rate(index: int, rate: int) -> list[Request]:
             filtered + pack_name(uapi.TCA_KIND, "matchall") + nest(uapi.TCA_OPTIONS, act),
         ),
     ]
+
+
+def read_rates(channel: Channel, indices: Collection[int]) -> dict[int, int]:
+    """The limits of those links of these that have one for each direction. Raises OSError, Malformed."""
+    sent = decode_queues(channel.dump(uapi.RTM_GETQDISC, bytes(_TRAFFIC.size)))
+    found = {}
+    for index in sent.keys() & set(indices):
+        filters = channel.dump(uapi.RTM_GETTFILTER, _TRAFFIC.pack(0, index, 0, _INGRESS, 0))
+        received = min(decode_polices(filters), default=None)
+        if received is not None:
+            found[index] = max(sent[index], received)
+    return found
+
+
+@careful
+def decode_queues(bodies: Iterable[bytes]) -> dict[int, int]:
+    """The links whose own queue is a tbf, by number, with its rate. Raises Malformed."""
+    found = {}
+    for body in bodies:
+        _, index, _, parent, _ = _TRAFFIC.unpack_from(body)
+        attributes = walk(body, _TRAFFIC.size)
+        if parent == uapi.TC_H_ROOT and attributes.get(uapi.TCA_KIND) == b"tbf\0":
+            options = walk(attributes[uapi.TCA_OPTIONS])
+            rate = _SPEC.unpack_from(options[uapi.TCA_TBF_PARMS])
+            found[index] = _bits(rate, options.get(uapi.TCA_TBF_RATE64))
+    return found
+
+
+@careful
+def decode_polices(bodies: Iterable[bytes]) -> tuple[int, ...]:
+    """The rates above which filters that look at every frame drop it. Raises Malformed."""
+    return tuple(rate for body in bodies for rate in _polices(body))
+
+
+def _polices(body: bytes) -> Iterator[int]:
+    attributes = walk(body, _TRAFFIC.size)
+    if attributes.get(uapi.TCA_KIND) != b"matchall\0":
+        return
+    acts = walk(attributes[uapi.TCA_OPTIONS]).get(uapi.TCA_MATCHALL_ACT, b"")
+    for _, act in walk_each(acts):
+        words = walk(act)
+        if words.get(uapi.TCA_ACT_KIND) == b"police\0":
+            options = walk(words[uapi.TCA_ACT_OPTIONS])
+            rate = _SPEC.unpack_from(options[uapi.TCA_POLICE_TBF], _POLICED)
+            yield _bits(rate, options.get(uapi.TCA_POLICE_RATE64))
+
+
+def _bits(spec: tuple[int, ...], larger: bytes | None) -> int:
+    """Bits per second; what 32 bits of bytes do not hold stands in an attribute of its own."""
+    rate: int = _U64.unpack(larger)[0] if larger is not None else spec[-1]
+    return rate * 8

@@ -39,7 +39,8 @@ class GuestNic:
     """One NIC of a guest, named by the link that it has on the host. Bytes are counted from the guest's side.
 
     `mac_source`: command-line, qemu-default (QEMU gives it to whoever asks for none), qmp (QEMU says so), forwarding
-    (learnt by the bridge), heard (on the tap), link (a macvtap's MAC is its guest's).
+    (learnt by the bridge), heard (on the tap), link (a macvtap's MAC is its guest's). `vlan` is that of its frames
+    without a tag, `rate`, in bits per second, what neither direction exceeds, `guard` mac or ip; None for none.
     """
 
     link: IfName
@@ -50,6 +51,9 @@ class GuestNic:
     addresses: tuple[Sighting, ...] = ()
     rx_bytes: int | None = None
     tx_bytes: int | None = None
+    vlan: int | None = None
+    rate: int | None = None
+    guard: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +77,8 @@ class TapUse:
 
     `owner` and `group` are names, or numbers where there is no name. `queues` is None where nobody wrote it down,
     `saved` (it comes back after a reboot) where that cannot be read. `vlan` is that of its frames without a tag, None
-    on a bridge that tells no VLANs apart. `in_use` with no `pid`: by a process that cannot be seen.
+    on a bridge that tells no VLANs apart; `rate` and `guard` are as of a guest's NIC. `in_use` with no `pid`: by a
+    process that cannot be seen.
     """
 
     name: IfName
@@ -87,3 +92,5 @@ class TapUse:
     guest: str | None = None
     pid: int | None = None
     ours: bool = False
+    rate: int | None = None
+    guard: str | None = None

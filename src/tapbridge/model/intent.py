@@ -60,6 +60,11 @@ class Guard:
     denied: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ()
 
+    @property
+    def kind(self) -> str:
+        """By what the guest is known: mac or ip."""
+        return "mac" if self.ips is None else "ip"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LendTap:

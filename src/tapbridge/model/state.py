@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
+from tapbridge.model.hold import Hold
 from tapbridge.model.port import Port
 from tapbridge.model.values import Family, IfName, Mac
 
@@ -53,7 +54,7 @@ TAP_GROUP: Final = 0x7462
 class Scope(StrEnum):
     """How much of a host a State holds. States of two scopes cannot be compared."""
 
-    LINKS = "links"  # links and addresses: cheap, also on a host with a full routing table
+    LINKS = "links"  # links, addresses, what holds guests: cheap, also on a host with a full routing table
     GUESTS = "guests"  # and who is known on them: cheap on such a host, too
     KERNEL = "kernel"  # everything that rtnetlink tells
     HOST = "host"  # everything that a plan may move
@@ -346,6 +347,7 @@ class State:
     clients: tuple[Client, ...] = ()
     dns: tuple[LinkDns, ...] = ()
     attachments: tuple[Attachment, ...] = field(default=(), compare=False)
+    holds: tuple[Hold, ...] = field(default=(), compare=False)
 
     def link(self, name: str) -> Link | None:
         """The link of that name or altname."""

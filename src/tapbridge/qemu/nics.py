@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from tapbridge.core.access import Access
 from tapbridge.core.attach import port_steps
-from tapbridge.core.mark import GUEST_BYTES, is_guest_name, read_loan_mark
+from tapbridge.core.mark import GUEST_BYTES, is_guest_name, make_guest_mark, read_loan_mark
 from tapbridge.core.topology import find_guest_name, is_tap
 from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.intent import Guard
 from tapbridge.model.port import Port
-from tapbridge.model.state import ALIAS, Link, State
+from tapbridge.model.state import Link, State
 from tapbridge.model.step import LimitRate, PutPortAddress, SetAlias, SetFilter, SetPort, Step
 from tapbridge.model.values import IfName, Mac
 from tapbridge.qemu.argv import dump_pairs
@@ -143,12 +143,8 @@ def attach_steps(
         if "macs" not in guard.allowed:
             held = (SetPort(link=tap, port=Port(learning=False, locked=True)), PutPortAddress(link=tap, mac=guard.mac))
     joined = port_steps(tap, bridge, ipv6=ipv6, access=access, held=held)
-    return (SetAlias(link=tap, alias=dump_alias(guest)), *before, *joined)
-
-
-def dump_alias(guest: str) -> str:
-    """The alias that says whose tap it is: everything behind `guest=` is the name."""
-    return f"{ALIAS} guest={guest}"
+    mark = make_guest_mark(guest, guard.kind if guard is not None else None)
+    return (SetAlias(link=tap, alias=mark), *before, *joined)
 
 
 def find_tap(state: State, guest: str, user: int | None = None) -> Link | None:

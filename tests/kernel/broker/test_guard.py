@@ -87,6 +87,31 @@ def test_a_broker_that_is_started_again_sweeps_and_keeps_what_is_in_use() -> Non
         assert table().count("icmp6 {") == 2
 
 
+def test_a_guard_that_somebody_has_flushed_comes_back() -> None:
+    with site(f"allow user {ALICE} bridge br0 taps 9 guard mac allow vlan\n") as broker:
+        guests = [broker.guest(ALICE, "--name", name) for name in ("one", "two", "three")]
+        before = table()
+        for act in ("flush ruleset", "flush table bridge tapbridge"):
+            run("nft", *act.split())
+            assert table() != before
+            assert until(lambda: table() == before), broker.log
+        assert until(lambda: broker.log.count("is guarded again") == 2 * len(guests)), broker.log
+        guests[0].kill()
+        guests[0].wait()
+        assert until(lambda: table().count("icmp6 {") == 2)
+        assert "not guarded" not in broker.log
+
+
+def test_a_guard_that_was_flushed_while_no_broker_looked_is_missed() -> None:
+    with site(f"allow user {ALICE} bridge br0 guard mac\n") as broker:
+        guest = broker.guest(ALICE)
+        broker.stop()
+        run("nft", "flush", "ruleset")
+        broker.start()
+        assert "tbtap0 is not guarded any more" in broker.log
+        assert guest.poll() is None
+
+
 def test_a_user_cannot_loosen_the_guard_and_asks_for_none() -> None:
     with site(f"allow user {ALICE} bridge br0 taps 2 guard mac\n") as broker:
         done = broker.run(ALICE, "--guard", "ip", "--ip", IPS[0])

@@ -44,6 +44,9 @@ def test_the_document_has_the_keys_of_the_contract(processes: Processes, web: in
         "bridge": "br0",
         "mac": MAC,
         "mac_source": "command-line",
+        "vlan": None,
+        "rate": None,
+        "guard": None,
         "addresses": [
             {
                 "ip": "192.0.2.31",
@@ -63,7 +66,7 @@ def test_the_document_has_the_keys_of_the_contract(processes: Processes, web: in
 
 def test_a_script_gets_plain_columns(processes: Processes, web: int) -> None:
     headings, row = tapbridge("ps").stdout.splitlines()
-    assert " ".join(headings.split()) == "GUEST PID UID HYPERVISOR TAP BRIDGE MAC ADDRESS SOURCE RX TX"
+    assert " ".join(headings.split()) == "GUEST PID UID HYPERVISOR TAP BRIDGE MAC ADDRESS SOURCE RX TX VLAN RATE GUARD"
     assert row.split()[:9] == ["web", str(web), str(os.geteuid()), "qemu", "ta", "br0", MAC, "-", "-"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ import pytest
 from kit.brokers import taps, until
 from kit.claims import ALLOWED, HOST_IPS, IPS, MAC, ROUTER_IPS, claims, number_of, numbered
 from kit.command import run
-from kit.holders import Processes, make_bridge, tapbridge
+from kit.holders import Processes, make_bridge, tapbridge, unprivileged
 from kit.injection import Where, calls_of, fail, kill
 from kit.joining import join
 from kit.netns import in_netns
@@ -33,6 +34,7 @@ GUARDS = {
     "ip": Guard(mac=Mac(MAC), ips=IPS),
 }
 LAST = 9999
+SHOW = (("status",), ("ps",), ("tap", "list"))
 
 
 @pytest.fixture
@@ -214,6 +216,40 @@ def test_run_guards_and_whoever_changes_something_next_sweeps(tmp_path: Path) ->
             assert "There is nothing to recover" in tapbridge("recover").stdout, said
             guest(processes, "--guard", "ip", "--ip", "192.0.2.10,2001:db8::10", qemu=qemu)
             assert table().count("arp saddr ip 192.0.2.10 accept") == 1
+        finally:
+            processes.end()
+
+
+def shown(*prefix: str) -> tuple[dict[str, object], list[str]]:
+    """What status, ps and tap list say of the guard of one tap, and the codes of what they find."""
+    documents = [json.loads(tapbridge(*words, "--json", prefix=prefix).stdout) for words in SHOW]
+    (port,) = documents[0]["bridges"][0]["ports"]
+    (nic,) = documents[1]["guests"][0]["nics"]
+    (use,) = documents[2]["taps"]
+    found = [finding for document in documents for finding in document["findings"]]
+    told = {"status": port["guard"], "ps": nic["guard"], "tap list": use["guard"]}
+    return told, [f"{finding['code']} {finding['subject']}" for finding in found if "guard" in finding["code"]]
+
+
+def test_a_guard_is_shown_while_it_is_there_and_missed_when_somebody_has_taken_it_away(tmp_path: Path) -> None:
+    processes = Processes()
+    with in_netns():
+        make_bridge()
+        try:
+            guest(processes, "--name", "web", "--guard", "mac", qemu=tmp_path / "qemu-system-x86_64")
+            assert shown() == (dict.fromkeys(map(" ".join, SHOW), "mac"), [])
+            assert "guard mac" in tapbridge("status").stdout
+            assert shown(*unprivileged()) == (dict.fromkeys(map(" ".join, SHOW)), []), "who may not ask knows nothing"
+            run("nft", "flush", "ruleset")
+            assert shown() == (dict.fromkeys(map(" ".join, SHOW)), ["guard-lost tbtap0"] * 2)
+            (index,) = (found.index for found in taps())
+            set_filter(index, GUARDS["mac"])
+            assert shown()[0]["ps"] == "mac"
+            run("nft", "flush", "table", "bridge", "tapbridge")
+            set_filter(number("br0"), GUARDS["mac"])
+            assert shown()[1] == ["guard-lost tbtap0"] * 2, "the table is whole again, for another port"
+            said = tapbridge("ps")
+            assert f"web (tbtap0, PID {processes.started[0].pid}) is not guarded any more" in said.stderr
         finally:
             processes.end()
 

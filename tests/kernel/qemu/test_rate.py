@@ -19,6 +19,7 @@ from tapbridge.linux.host import LinuxHost
 from tapbridge.linux.rates import encode_rate
 from tapbridge.linux.tun import OpenTap, open_tap
 from tapbridge.model.errors import Refused
+from tapbridge.model.hold import Hold
 from tapbridge.model.state import Scope
 from tapbridge.model.step import LimitRate
 from tapbridge.model.values import IfName, Mac
@@ -37,6 +38,12 @@ def tap() -> Iterator[OpenTap]:
         opened = open_tap(Mac("fe:54:00:aa:00:01"))
         yield opened
         opened.close()
+
+
+def holds() -> tuple[Hold, ...]:
+    """What holds the guests of this thread's namespace."""
+    with LinuxHost() as host:
+        return host.observe(Scope.LINKS).holds
 
 
 def has_police() -> bool:
@@ -59,6 +66,7 @@ def test_what_a_guest_gets_is_held_to_the_rate(tap: OpenTap, again: bool) -> Non
     assert channel.carry_out(queue) == [None] * len(queue)
     channel.close()
     join(tap)
+    assert [hold.rate for hold in holds()] == [], "what is free in one direction is held to no rate"
     shown = run("tc", "qdisc", "show", "dev", tap.name).stdout
     assert f"rate 4Mbit burst {burst_bytes(RATE) // 1024}Kb" in shown
     assert 0.5 * RATE < flood.back(tap.descriptors[0]) < 1.2 * RATE
@@ -69,6 +77,7 @@ def test_both_directions_are_held_or_nothing_is_made(tap: OpenTap) -> None:
         join(tap, rate=RATE)
         assert 0.5 * RATE < flood.there(tap.descriptors[0]) < 1.2 * RATE
         assert 0.5 * RATE < flood.back(tap.descriptors[0]) < 1.2 * RATE
+        assert [hold.rate for hold in holds()] == [RATE]
         return
     with pytest.raises(Refused, match="this kernel cannot limit the rate of a guest"):
         join(tap, rate=RATE)

@@ -20,7 +20,7 @@ from tapbridge.broker.protocol import (
     parse_request,
 )
 from tapbridge.cli import qemu_bridge
-from tapbridge.core.mark import GUEST_BYTES, LoanMark, make_loan_mark, read_loan_mark
+from tapbridge.core.mark import GUEST_BYTES, LoanMark, find_guard, make_loan_mark, read_loan_mark
 from tapbridge.core.rate import RATES
 from tapbridge.core.topology import find_guest_name
 from tapbridge.model.errors import Forbidden, HostError, Refused, TapbridgeError
@@ -102,14 +102,16 @@ def test_an_answer_is_a_name_or_an_error() -> None:
             parse_answer(message)
 
 
-@pytest.mark.parametrize("guest", [None, "web", "uid=0 pid=1 guest=x", "tapbridge"])
-def test_the_mark_of_a_loan_is_read_as_it_was_written(guest: str | None) -> None:
-    mark = LoanMark(uid=4294967294, pid=4194304, started=10**12, mac=Mac("fe:54:00:aa:00:01"), guest=guest)
+@pytest.mark.parametrize("guard", [None, "mac", "ip"])
+@pytest.mark.parametrize("guest", [None, "web", "uid=0 pid=1 guest=x", "tapbridge", "a guard=mac guest=b"])
+def test_the_mark_of_a_loan_is_read_as_it_was_written(guest: str | None, guard: str | None) -> None:
+    mac = Mac("fe:54:00:aa:00:01")
+    mark = LoanMark(uid=4294967294, pid=4194304, started=10**12, mac=mac, guest=guest, guard=guard)
     link = Link(name=IfName("tbtap0"), kind="tap", alias=make_loan_mark(mark))
     assert read_loan_mark(link) == mark
-    assert find_guest_name(link) == guest
+    assert (find_guest_name(link), find_guard(link)) == (guest, guard)
     assert link.ours
-    longest = LoanMark(uid=2**32, pid=2**22, started=10**15, mac=mark.mac, guest="x" * GUEST_BYTES)
+    longest = LoanMark(uid=2**32, pid=2**22, started=10**15, mac=mac, guest="x" * GUEST_BYTES, guard="mac")
     assert len(make_loan_mark(longest)) < 256
 
 

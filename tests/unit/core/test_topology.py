@@ -62,6 +62,9 @@ def test_a_veth_behind_which_the_host_lives_is_the_uplink() -> None:
     [
         ("tapbridge guest=web", "web"),
         ("tapbridge guest=the web guest=x", "the web guest=x"),
+        ("tapbridge guard=mac guest=web guard=ip", "web guard=ip"),
+        ("tapbridge guard=ip guest=", None),
+        ("tapbridge guard=all guest=web", None),
         ("tapbridge guest=", None),
         ("tapbridge", None),
         ("other guest=web", None),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,16 +40,22 @@ GUESTS = (
     Guest(name="vpn", pid=99, uid=0, hypervisor="other", program="openvpn", nics=(GuestNic(link=IfName("tap2")),)),
     Guest(name=None, nics=(GuestNic(link=IfName("tap3"), bridge=IfName("br0"), rx_bytes=0, tx_bytes=0),)),
 )
+HELD = (
+    Guest(
+        name=None, nics=(GuestNic(link=IfName("tap0"), bridge=IfName("br0"), vlan=7, rate=100_000_000, guard="mac"),)
+    ),
+)
 
 
 def test_a_program_finds_a_line_for_each_nic_and_a_word_for_each_column() -> None:
     assert [" ".join(line.split()) for line in guest_columns(GUESTS).splitlines()] == [
-        "GUEST PID UID HYPERVISOR TAP BRIDGE MAC ADDRESS SOURCE RX TX",
-        "db\\x201 4711 1000 qemu tap10 br0 52:54:00:aa:bb:01 192.0.2.31,fe80::9 dhcp,neighbour 123456789 4000",
-        "db\\x201 4711 1000 qemu tap11 - - - - - -",
-        "vpn 99 0 openvpn tap2 - - - - - -",
-        "- - - - tap3 br0 - - - 0 0",
+        "GUEST PID UID HYPERVISOR TAP BRIDGE MAC ADDRESS SOURCE RX TX VLAN RATE GUARD",
+        "db\\x201 4711 1000 qemu tap10 br0 52:54:00:aa:bb:01 192.0.2.31,fe80::9 dhcp,neighbour 123456789 4000 - - -",
+        "db\\x201 4711 1000 qemu tap11 - - - - - - - - -",
+        "vpn 99 0 openvpn tap2 - - - - - - - - -",
+        "- - - - tap3 br0 - - - 0 0 - - -",
     ]
+    assert guest_columns(HELD).splitlines()[1].split()[-3:] == ["7", "100000000", "mac"]
 
 
 def test_without_guests_the_headings_are_left() -> None:
@@ -63,6 +71,16 @@ db 1               4711  1000  qemu        tap10  br0     52:54:00:aa:bb:01  192
 vpn                  99     0  openvpn     tap2
 (no process seen)                          tap3   br0                                                      0     0"""
     assert guest_table(GUESTS, 120) == table
+
+
+def test_a_terminal_has_a_column_for_what_holds_a_guest_where_one_is_held() -> None:
+    assert guest_table(HELD, 120).splitlines() == [
+        "GUEST              PID  UID  HYPERVISOR  TAP   BRIDGE  MAC  ADDRESS  SOURCE  RX  TX  VLAN  RATE  GUARD",
+        "(no process seen)                        tap0  br0                                      7  100M  mac",
+    ]
+    assert guest_table(HELD, 80).splitlines()[1] == "  tap0 on br0, VLAN 7, rate 100M, guard mac"
+    unguarded = replace(HELD[0], nics=(replace(HELD[0].nics[0], guard=None),))
+    assert guest_table([unguarded], 120).splitlines()[0].endswith("VLAN  RATE")
 
 
 def test_a_narrow_terminal_loses_nothing() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tapbridge.core.mark import make_guest_mark
 from tapbridge.core.topology import find_guest_name
 from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.intent import Guard
@@ -34,7 +35,6 @@ from tapbridge.qemu.nics import (
     attach_steps,
     check_card,
     choose_id,
-    dump_alias,
     find_tap,
     nic_words,
     parse_guest,
@@ -219,6 +219,7 @@ def test_a_guard_stands_before_the_tap_is_a_port_and_its_address_before_it_is_up
     bridge = Link(name=IfName("br0"), kind="bridge")
     steps = attach_steps(IfName("tbtap0"), bridge, "web", ipv6=False, guard=Guard(mac=mac))
     assert [type(step) for step in steps] == [SetAlias, SetFilter, SetMaster, SetPort, PutPortAddress, SetUp]
+    assert steps[0] == SetAlias(link=IfName("tbtap0"), alias="tapbridge guard=mac guest=web")
     with pytest.raises(Refused, match="user mode needs no guard"):
         check_card(VIRTIO, queues=1, vhost="auto", user=True, guarded=True)
 
@@ -229,7 +230,7 @@ def test_a_kernel_without_ipv6_and_a_usual_mtu_need_fewer_steps() -> None:
 
 
 def test_a_running_guest_is_found_by_its_tap() -> None:
-    tap = Link(name=IfName("tbtap0"), kind="tap", alias=dump_alias("my web"))
+    tap = Link(name=IfName("tbtap0"), kind="tap", alias=make_guest_mark("my web"))
     assert find_guest_name(tap) == "my web"
     assert find_tap(State(links=(tap,)), "my web") is tap
     assert find_tap(State(links=(tap,)), "my") is None
