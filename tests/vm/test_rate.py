@@ -45,10 +45,11 @@ def test_a_user_is_held_to_the_rate_of_the_policy_and_may_ask_for_less(machine: 
     machine.run("systemctl stop broker; rm /etc/tapbridge/broker.policy; userdel --remove alice")
 
 
-def test_a_guest_is_guarded_on_this_kernel_too(machine: Vm) -> None:
-    shown = "sh -c 'nft list table bridge tapbridge; bridge -d link; : fds='"
-    guard = "--guard ip --ip 192.0.2.10,2001:db8::10 --allow vlan"
-    said = machine.run(f"tapbridge run --net br9 {guard} -- {shown}").stdout
+def test_a_guest_is_guarded_on_this_kernel_too_and_what_holds_it_is_shown(machine: Vm) -> None:
+    shown = "sh -c 'nft list table bridge tapbridge; bridge -d link; tapbridge ps --json; : fds='"
+    held = "--rate 2500K --guard ip --ip 192.0.2.10,2001:db8::10 --allow vlan"
+    said = machine.run(f"tapbridge run --net br9 {held} -- {shown}").stdout
     assert "ip saddr != 192.0.2.10 counter" in said and "locked on" in said
+    assert '"rate": 2500000, "guard": "ip"' in said
     assert machine.run("tapbridge", "recover").returncode == 0
     assert "icmp6" not in machine.run("nft list ruleset").stdout

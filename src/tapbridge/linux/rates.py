@@ -122,7 +122,7 @@ def _polices(body: bytes) -> Iterator[int]:
     attributes = walk(body, _TRAFFIC.size)
     if attributes.get(uapi.TCA_KIND) != b"matchall\0":
         return
-    acts = walk(attributes[uapi.TCA_OPTIONS]).get(uapi.TCA_MATCHALL_ACT, b"")
+    acts = walk(attributes.get(uapi.TCA_OPTIONS, b"")).get(uapi.TCA_MATCHALL_ACT, b"")  # none in a list's first
     for _, act in walk_each(acts):
         words = walk(act)
         if words.get(uapi.TCA_ACT_KIND) == b"police\0":

@@ -30,7 +30,7 @@ def test_a_rate_beyond_32_bits_of_bytes_stands_elsewhere() -> None:
     assert decode_queues([told]) == {7: 1 << 36}
 
 
-@pytest.mark.parametrize("kind", ["htb", "noqueue", "u32", "tbf2"])
+@pytest.mark.parametrize("kind", ["htb", "noqueue", "u32", "tbf2", "matchall"])
 def test_another_queue_or_filter_is_no_limit(kind: str) -> None:
     told = TRAFFIC + pack_name(uapi.TCA_KIND, kind)
     assert (decode_queues([told]), decode_polices([told])) == ({}, ())
