@@ -13,17 +13,19 @@ _NAMES = 8
 
 
 def duplicates(guests: Sequence[Guest], parents: Mapping[IfName, IfName]) -> tuple[Finding, ...]:
-    """MACs and IPs that two NICs on one bridge have, and client ids that two guests there have. On two bridges they may
-    be right: networks behind NAT repeat. `parents` are the links on which macvtaps stand, which are as bridges to them.
+    """MACs and IPs that two NICs on one bridge have, and client ids that two guests there have. On two bridges, or in
+    two VLANs of one, they may be right: networks behind NAT repeat. `parents` are the links on which macvtaps stand,
+    which are as bridges to them.
     """
     macs: dict[tuple[str, str], list[str]] = {}
     ips: dict[tuple[str, str], dict[str, str]] = {}
     clients: dict[tuple[str, str], dict[str, str]] = {}
     for guest in guests:
         for nic in guest.nics:
-            segment = nic.bridge or parents.get(nic.link)
-            if segment is None or nic.mac is None:
+            bridge = nic.bridge or parents.get(nic.link)
+            if bridge is None or nic.mac is None:
                 continue
+            segment = bridge if nic.vlan is None else f"{bridge} in VLAN {nic.vlan}"
             who = describe_nic(guest, nic)
             macs.setdefault((segment, nic.mac), []).append(who)
             for address in nic.addresses:

@@ -9,7 +9,7 @@ from typing import Final
 from tapbridge.core.macs import tap_mac
 from tapbridge.core.mark import read_loan_mark
 from tapbridge.core.topology import find_guest_name, is_tap
-from tapbridge.core.vlans import find_pvid
+from tapbridge.core.vlans import find_pvid, is_in
 from tapbridge.guests.cmdline import Launch, Netdev
 from tapbridge.guests.procfs import Holding, Process
 from tapbridge.model.guest import HYPERVISORS, Guest, GuestNic, Sighting
@@ -141,18 +141,30 @@ def _merge(sightings: list[Sighting]) -> Sighting:
 
 class _Segments:
     """The links whose neighbours are on the same wire as a guest's NIC: its bridge or its macvtap's parent, and what
-    stands on that (a VLAN of the bridge)."""
+    stands on that (a VLAN of the bridge); of a bridge that tells VLANs apart, those in which the NIC's port is."""
 
     def __init__(self, state: State) -> None:
-        self.parents = {link.name: link.parent for link in state.links}
+        self.links = {link.name: link for link in state.links}
         self.children: dict[IfName, set[IfName]] = {}
         for link in state.links:
             if link.parent is not None:
                 self.children.setdefault(link.parent, set()).add(link.name)
 
     def of(self, nic: GuestNic) -> set[IfName]:
-        middle = nic.bridge if nic.kind == "tap" else self.parents.get(nic.link)
-        return {nic.link} if middle is None else {nic.link, middle, *self.children.get(middle, ())}
+        port = self.links.get(nic.link)
+        bridge = nic.bridge if nic.kind == "tap" or port is None else port.parent
+        if bridge is None:
+            return {nic.link}
+        around = {bridge, *self.children.get(bridge, ())}
+        if port is not None and port.vlans:
+            around = {name for name in around if self._is_heard(port, name, bridge)}
+        return {nic.link, *around}
+
+    def _is_heard(self, port: Link, name: IfName, bridge: IfName) -> bool:
+        """Whether what a port says comes to the host by the bridge itself, or by what stands on it."""
+        vlan = self.links[name].vlan_id if name != bridge else None
+        number = find_pvid(self.links[bridge]) if vlan is None else vlan
+        return number is not None and is_in(port, number)
 
 
 def _learnt(state: State) -> dict[IfName, list[Mac]]:

@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from tapbridge.guests.cmdline import Launch, Netdev
-from tapbridge.guests.findings import duplicates, elsewhere, hidden_holders
+from tapbridge.guests.findings import duplicates, elsewhere, hidden_holders, unguarded
 from tapbridge.guests.join import Holder, join, place
 from tapbridge.guests.procfs import Holding, Process
 from tapbridge.model.guest import Guest, GuestNic, Sighting
-from tapbridge.model.state import ForwardingEntry, Link, State
+from tapbridge.model.hold import Hold
+from tapbridge.model.state import Bridge, ForwardingEntry, Link, State, Vlans
 from tapbridge.model.values import IfName, Mac
 
 MAC = Mac("52:54:00:aa:bb:01")
@@ -155,6 +156,21 @@ def test_a_neighbour_counts_on_the_guest_s_own_segment() -> None:
     assert [ip for ip, _ in found["ta"]] == ["192.0.2.1", "192.0.2.2", "192.0.2.4"]
 
 
+def test_on_a_bridge_that_tells_vlans_apart_a_neighbour_counts_in_the_guest_s_own() -> None:
+    own, seven = Vlans(first=1, last=1, pvid=True, untagged=True), Vlans(first=7, last=7, pvid=True, untagged=True)
+    bridge = Link(name=IfName("br0"), kind="bridge", bridge=Bridge(vlan_filtering=True), vlans=(own,))
+    stacked = [Link(name=IfName(f"br0.{n}"), kind="vlan", parent=IfName("br0"), vlan_id=n) for n in (7, 8)]
+    where = {"192.0.2.1": "br0", "192.0.2.7": "br0.7", "192.0.2.8": "br0.8"}
+    heard = [seen(MAC, ip, "neighbour", link=IfName(link)) for ip, link in where.items()]
+    for vlans, ips in (
+        ((own,), ["192.0.2.1"]),
+        ((seven,), ["192.0.2.7"]),
+        ((own, Vlans(first=7, last=9)), list(where)),
+    ):
+        found = placed(state(bridge, *stacked, tap("ta", vlans=vlans)), *heard)
+        assert [ip for ip, _ in found["ta"]] == ips
+
+
 def test_what_another_guest_says_with_our_mac_is_not_ours() -> None:
     links = state(tap("ta"), tap("tb"))
     found = placed(links, seen(MAC, "192.0.2.9", "arp", link=IfName("tb"), age=0.0))
@@ -235,6 +251,35 @@ def test_macvtaps_of_one_nic_are_on_one_wire() -> None:
 
 def test_on_two_bridges_the_same_address_may_be_right() -> None:
     assert duplicates(two_guests(MAC, MAC, "br1"), {}) == ()
+
+
+def test_in_two_vlans_the_same_address_may_be_right_and_in_one_it_is_not() -> None:
+    def in_vlans(*numbers: int) -> list[Guest]:
+        both = zip(two_guests(MAC, MAC), numbers, strict=True)
+        return [replace(guest, nics=(replace(guest.nics[0], vlan=number),)) for guest, number in both]
+
+    assert duplicates(in_vlans(7, 8), {}) == ()
+    (finding,) = duplicates(in_vlans(7, 7), {})
+    assert "2 guests on br0 in VLAN 7 have the MAC" in finding.message
+
+
+def test_what_holds_a_guest_is_shown_with_it_and_a_guard_that_is_lost_is_told() -> None:
+    holds = (Hold(link=IfName("ta"), rate=5_000_000, guard="ip"), Hold(link=IfName("tb"), lost=True))
+    access = Vlans(first=7, last=7, pvid=True, untagged=True)
+    links = state(tap("ta", vlans=(access,)), tap("tb"), tap("tc", None), holds=holds)
+    guests = join(links, [holder(7, (4, "ta"), launch=qemu(name="web")), holder(8, (4, "tb"))], {})
+    nics = [nic for guest in guests for nic in guest.nics]
+    assert {nic.link: (nic.vlan, nic.rate, nic.guard) for nic in nics} == {
+        "ta": (7, 5_000_000, "ip"),
+        "tb": (None, None, None),
+        "tc": (None, None, None),
+    }
+    (finding,) = unguarded(guests, links)
+    assert (finding.code, finding.subject, finding.evidence) == ("guard-lost", "tb", ())
+    assert finding.message.startswith("vmm (tb, PID 8) is not guarded any more")
+    both = replace(links, holds=tuple(Hold(link=IfName(name), lost=True) for name in ("ta", "tb", "tc")))
+    (finding,) = unguarded(guests, both)
+    assert finding.evidence == ("vmm (tb, PID 8)", "web (ta, PID 7)"), "who is on no bridge reaches nobody"
 
 
 def test_a_tap_in_use_whose_holder_cannot_be_seen_is_told() -> None:
