@@ -34,7 +34,8 @@ _PACKET_BYTES: Final = 1 << 17
 _ALL: Final = 1 << 16 | 0x0300  # the first of the filters, for every protocol (ETH_P_ALL in network order)
 _INGRESS: Final = 0xFFFF0000
 _ABSENT: Final = (errno.ENOENT, errno.EINVAL)
-_POLICED: Final = 20  # bytes of struct tc_police before its rate
+_LIMIT: Final = struct.Struct("=4xi12x12s")  # of struct tc_police: action, rate
+_UNKNOWN: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOENT, errno.ENODEV)
 _U64: Final = struct.Struct("=Q")
 
 
@@ -91,11 +92,19 @@ def read_rates(channel: Channel, indices: Collection[int]) -> dict[int, int]:
     sent = decode_queues(channel.dump(uapi.RTM_GETQDISC, bytes(_TRAFFIC.size)))
     found = {}
     for index in sent.keys() & set(indices):
-        filters = channel.dump(uapi.RTM_GETTFILTER, _TRAFFIC.pack(0, index, 0, _INGRESS, 0))
-        received = min(decode_polices(filters), default=None)
-        if received is not None:
-            found[index] = max(sent[index], received)
+        received = decode_polices(_read_filters(channel, index))
+        if received:
+            found[index] = max(sent[index], min(received))
     return found
+
+
+def _read_filters(channel: Channel, index: int) -> list[bytes]:
+    try:
+        return channel.dump(uapi.RTM_GETTFILTER, _TRAFFIC.pack(0, index, 0, _INGRESS, 0))
+    except OSError as error:
+        if error.errno in _UNKNOWN:  # a kernel without filters, or the link has gone
+            return []
+        raise
 
 
 @careful
@@ -119,16 +128,18 @@ def decode_polices(bodies: Iterable[bytes]) -> tuple[int, ...]:
 
 
 def _polices(body: bytes) -> Iterator[int]:
-    attributes = walk(body, _TRAFFIC.size)
-    if attributes.get(uapi.TCA_KIND) != b"matchall\0":
+    attributes, told = walk(body, _TRAFFIC.size), _TRAFFIC.unpack_from(body)[-1]
+    if attributes.get(uapi.TCA_KIND) != b"matchall\0" or told & 0xFFFF != _ALL & 0xFFFF:
         return
     acts = walk(attributes.get(uapi.TCA_OPTIONS, b"")).get(uapi.TCA_MATCHALL_ACT, b"")  # none in a list's first
     for _, act in walk_each(acts):
         words = walk(act)
         if words.get(uapi.TCA_ACT_KIND) == b"police\0":
             options = walk(words[uapi.TCA_ACT_OPTIONS])
-            rate = _SPEC.unpack_from(options[uapi.TCA_POLICE_TBF], _POLICED)
-            yield _bits(rate, options.get(uapi.TCA_POLICE_RATE64))
+            action, spec = _LIMIT.unpack_from(options[uapi.TCA_POLICE_TBF])
+            rate = _bits(_SPEC.unpack(spec), options.get(uapi.TCA_POLICE_RATE64))
+            if action == uapi.TC_ACT_SHOT and rate:  # one that counts packets has no rate of bits
+                yield rate
 
 
 def _bits(spec: tuple[int, ...], larger: bytes | None) -> int:

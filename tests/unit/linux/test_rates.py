@@ -36,6 +36,15 @@ def test_another_queue_or_filter_is_no_limit(kind: str) -> None:
     assert (decode_queues([told]), decode_polices([told])) == ({}, ())
 
 
+def test_what_drops_nothing_or_not_every_frame_is_no_limit() -> None:
+    (police,) = (request.body for request in encode_rate(7, RATES[0])[3:])
+    at = police.index(struct.pack("=Ii", 0, uapi.TC_ACT_SHOT) + struct.pack("=I", 0))  # struct tc_police
+    assert decode_polices([police[: at + 4] + struct.pack("=i", 0) + police[at + 8 :]]) == ()
+    assert decode_polices([police[: at + 28] + bytes(4) + police[at + 32 :]]) == ()
+    of_ip = struct.pack("=I", 1 << 16 | 0x0008)  # ETH_P_IP in network order
+    assert decode_polices([police[:16] + of_ip + police[20:]]) == ()
+
+
 def test_a_message_cut_or_changed_anywhere_is_refused_or_read() -> None:
     queue, _, _, police = (request.body for request in encode_rate(7, RATES[0]))
     refused = 0
