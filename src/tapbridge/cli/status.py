@@ -42,7 +42,7 @@ def run(args: Namespace, world: World) -> Result:
         waits = f"{pending['command']} waits to be confirmed, for {pending['confirm_in_s']} s more: tapbridge confirm"
         text = f"{text}\n{waits}" if text else waits
     findings: tuple[Finding, ...] = ()
-    if any(hold.lost for hold in state.holds):
+    if any(hold.lost is not False for hold in state.holds):
         from tapbridge.guests.findings import unguarded
 
         findings = unguarded(guests, state)

@@ -106,16 +106,13 @@ def hidden_holders(guests: Iterable[Guest], state: State, *, root: bool) -> tupl
 
 
 def unguarded(guests: Iterable[Guest], state: State) -> tuple[Finding, ...]:
-    """Guests of which somebody has taken the filters away. Without a bridge there is nothing that they could say."""
-    lost = {hold.link for hold in state.holds if hold.lost}
-    found = [
-        (nic.link, describe_nic(guest, nic))
-        for guest in guests
-        for nic in guest.nics
-        if nic.link in lost and nic.bridge is not None
-    ]
+    """Guests of which somebody has taken the filters away, and that nobody may look. Without a bridge there is nothing
+    that they could say."""
+    lost = {hold.link: hold.lost for hold in state.holds if hold.lost is not False}
+    missed = [(guest, nic) for guest in guests for nic in guest.nics if nic.link in lost and nic.bridge is not None]
+    found = [(nic.link, describe_nic(guest, nic)) for guest, nic in missed if lost[nic.link]]
     if not found:
-        return ()
+        return _hidden_guards([nic.link for _, nic in missed])
     who = f"{found[0][1]} is" if len(found) == 1 else f"{len(found)} guests' NICs are"
     return (
         _warning(
@@ -124,6 +121,20 @@ def unguarded(guests: Iterable[Guest], state: State) -> tuple[Finding, ...]:
             f"{who} not guarded any more: somebody has taken the rules away, as nft flush ruleset does",
             [name for _, name in found] if len(found) > 1 else [],
             "start the guest again, which sets them; the broker sets those of its guests by itself",
+        ),
+    )
+
+
+def _hidden_guards(links: Sequence[str]) -> tuple[Finding, ...]:
+    if not links:
+        return ()
+    return (
+        Finding(
+            code="guards-hidden",
+            severity=Severity.INFO,
+            subject=links[0] if len(links) == 1 else "",
+            message=f"whether the guards of {_count(links, 'tap', 'taps')} are still there cannot be seen by you",
+            fix="sudo tapbridge ps",
         ),
     )
 

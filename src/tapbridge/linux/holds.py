@@ -43,7 +43,7 @@ def observe_holds(channel: Channel, told: Sequence[bytes], links: Sequence[Link]
             link=link.name,
             rate=rates.get(link.index),
             guard=guards.get(link.index) if lost is not None and link.index not in lost else None,
-            lost=lost is not None and link.index in lost,
+            lost=link.index in guards and (None if lost is None else link.index in lost),
         )
         for link in links
         if link.index in guards or link.index in rates

@@ -11,9 +11,9 @@ from tapbridge.model.values import IfName
 class Hold:
     """A tap, and what holds its guest. `rate`, in bits per second, is what neither direction exceeds; None where
     one of them is free. `guard` (mac or ip) is what the tap's alias speaks of, if its filter is there; if not, it
-    is `lost`. Neither is known where the kernel does not tell us."""
+    is `lost`, and None where the kernel does not tell us."""
 
     link: IfName
     rate: int | None = None
     guard: str | None = None
-    lost: bool = False
+    lost: bool | None = False

@@ -280,6 +280,8 @@ def test_what_holds_a_guest_is_shown_with_it_and_a_guard_that_is_lost_is_told() 
     both = replace(links, holds=tuple(Hold(link=IfName(name), lost=True) for name in ("ta", "tb", "tc")))
     (finding,) = unguarded(guests, both)
     assert finding.evidence == ("vmm (tb, PID 8)", "web (ta, PID 7)"), "who is on no bridge reaches nobody"
+    (finding,) = unguarded(guests, replace(links, holds=(Hold(link=IfName("ta"), lost=None),)))
+    assert (finding.code, finding.subject) == ("guards-hidden", "ta")
 
 
 def test_a_tap_in_use_whose_holder_cannot_be_seen_is_told() -> None:
