@@ -57,16 +57,19 @@ def test_a_user_gets_a_tap_from_a_service_that_was_not_running(serving: Containe
     assert refused.returncode == 5
 
 
-def test_the_sandbox_lets_the_broker_guard_a_guest(serving: Container) -> None:
+def test_the_sandbox_lets_the_broker_guard_a_guest_and_again_when_all_rules_were_flushed(serving: Container) -> None:
     serving.run(f"{POLICY}; sed -i 's/$/ guard ip ip 192.0.2.10 rate 10M/' /etc/tapbridge/broker.policy")
     refused = serving.run(f"{USER} tapbridge run --net br0 -- {QEMU} 0", check=False)
     assert (refused.returncode, "cannot limit the rate" in refused.stderr) in ((3, True), (0, False))
     serving.run(f"{POLICY}; sed -i 's/$/ guard ip ip 192.0.2.10/' /etc/tapbridge/broker.policy")
     serving.run(f"{USER} sh -c 'tapbridge run --net br0 -- {QEMU} 60 >/tmp/guarded 2>&1 & :'")
     serving.wait_for("grep -q ^pid /tmp/guarded")
-    assert "ip saddr != 192.0.2.10 counter" in serving.run("nft list table bridge tapbridge").stdout
+    rules = "nft list table bridge tapbridge"
+    assert "ip saddr != 192.0.2.10 counter" in serving.run(rules).stdout
+    serving.run("nft flush ruleset")
+    serving.wait_for(f"{rules} | grep -q 'ip saddr != 192.0.2.10 counter'", limit_s=2)
     serving.run("kill -KILL $(sed -n 's/^pid //p' /tmp/guarded)")
-    serving.wait_for("! nft list table bridge tapbridge | grep -q icmp6", limit_s=2)
+    serving.wait_for(f"! {rules} | grep -q icmp6", limit_s=2)
     serving.run(POLICY)
 
 

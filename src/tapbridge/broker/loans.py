@@ -59,7 +59,7 @@ class Taps(Protocol):
         """What has changed by now was seen."""
         ...
 
-    def unguarded(self, taps: Iterable[int]) -> list[int]:
+    def unguarded(self, taps: Iterable[int]) -> frozenset[int]:
         """Which of these, by number, have lost their filter."""
         ...
 
@@ -159,7 +159,7 @@ class Loans:
         lost = self._taps.unguarded(guards)
         if not lost:
             return False
-        loan = self._by_index[lost[0]]
+        loan = self._by_index[min(lost)]
         try:
             self._taps.guard(loan.index, loan.bridge, guards[loan.index])
         except TapbridgeError as error:

@@ -85,7 +85,7 @@ def watch_rules() -> socket.socket | None:
     return news
 
 
-def find_unguarded(indices: Iterable[int]) -> list[int] | None:
+def find_unguarded(indices: Iterable[int]) -> frozenset[int] | None:
     """Which of these links, if they are still there, have no filter any more. None where the kernel does not tell us.
 
     Whoever takes rules away takes all of them (`nft flush ruleset`, `flush table`), so a port's are not counted one by
@@ -102,7 +102,7 @@ def find_unguarded(indices: Iterable[int]) -> list[int] | None:
         guarded = set()
     except (OSError, struct.error, Malformed):
         return None
-    return [index for index in indices if index not in guarded and _lives(index)]
+    return frozenset(index for index in indices if index not in guarded and _lives(index))
 
 
 def _chains() -> list[str]:

@@ -33,7 +33,7 @@ def observe_holds(channel: Channel, told: Sequence[bytes], links: Sequence[Link]
         from tapbridge.linux.rates import read_rates
 
         rates = read_rates(channel, queued)
-    lost: list[int] | None = None
+    lost: frozenset[int] | None = frozenset()
     if guards:
         from tapbridge.linux.filters import find_unguarded
 

@@ -148,9 +148,9 @@ class LentTaps:
                 if error.errno != errno.ENOBUFS:
                     raise
 
-    def unguarded(self, taps: Iterable[int]) -> list[int]:
+    def unguarded(self, taps: Iterable[int]) -> frozenset[int]:
         """Which of these, by number, have lost their filter."""
-        return find_unguarded(taps) or []
+        return find_unguarded(taps) or frozenset()
 
     def guard(self, index: int, bridge: IfName | None, guard: Guard) -> None:
         """Put a filter back, with what the host has there now. Raises Refused, HostError."""

@@ -62,7 +62,7 @@ class Guard:
 
     @property
     def kind(self) -> str:
-        """By what the guest is known: mac or ip."""
+        """What the guest is held to: mac or ip."""
         return "mac" if self.ips is None else "ip"
 
 
