@@ -120,7 +120,9 @@ def test_a_running_guest_gets_a_nic_and_gives_it_back(place: Place) -> None:
     assert (taps(), tun_files(pid)) == ({}, 0)
     again = json.loads(tapbridge("detach", "web", "tbtap0", "--json").stdout)
     assert again["outcome"] == "nothing"
-    assert place.attached("--model", "usb-net")["nic"] == nic  # the same address as before
+    assert place.attached("--model", "usb-net", "--guard", "mac")["nic"] == nic  # the same address as before
+    assert tapbridge("ps").stdout.split()[-1] == "mac"
+    assert json.loads(tapbridge("detach", "web", "tbtap0", "--json").stdout)["outcome"] == "done"
 
 
 def test_each_nic_has_an_address_of_its_own_and_is_known_by_it(place: Place) -> None:
