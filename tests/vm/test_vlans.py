@@ -224,6 +224,8 @@ def test_a_guarded_guest_is_in_its_vlan_under_its_own_addresses_alone(host: Vm) 
     host.run(*UP, "--vlan-aware")
     mac = "52:54:00:aa:00:01"
     start(host, "one", "198.51.100.71", "--vlan", "7", "--mac", mac, "--guard", "ip", "--ip", "198.51.100.71")
+    (guest,) = json.loads(host.run("tapbridge", "ps", "--json").stdout)["guests"]
+    assert [(nic["vlan"], nic["rate"], nic["guard"]) for nic in guest["nics"]] == [(7, None, "ip")]
     assert not answers(host, "one", "198.51.100.7")  # its card has another address than was asked for
     host.run(f"ip -n one link set eth0 down; ip -n one link set eth0 address {mac} up")
     assert answers(host, "one", "198.51.100.7")
