@@ -183,6 +183,13 @@ def _require_uplink(bridge: Link, state: State) -> Link:
             code="unsavable",
             subject=bridge.name,
         )
+    if port.kind == "wifi":
+        raise Refused(
+            f"{port.name} is a Wi-Fi card, and saving how many addresses its frames have is not built",
+            hint=f"let what joins the network at boot run: tapbridge up {port.name} --4addr --yes --confirm 0",
+            code="unsavable",
+            subject=bridge.name,
+        )
     if mark.nic != port.name:
         raise Refused(
             f"{bridge.name} has the name of {mark.nic}, and saving a bridge that has taken a name is not built",

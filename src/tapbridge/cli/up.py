@@ -17,6 +17,7 @@ from tapbridge.core.attach import with_taps
 from tapbridge.core.choose import find_nic
 from tapbridge.core.guard import guard
 from tapbridge.core.verify import verify, verify_carried, verify_uplink
+from tapbridge.core.wireless import needs_four_addresses
 from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.intent import Adopt, Release
 from tapbridge.model.plan import Plan
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from tapbridge.linux.host import LinuxHost
 
 _DEFAULT_BRIDGE = IfName("br0")
+_OF_STATIONS = ("dhclient",)
+"""The owners with whom a Wi-Fi card was moved."""
+
 _CONFIRM_S = 30.0
 """How long a tapbridge confirm in another session may take."""
 
@@ -46,6 +50,8 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("--save", action="store_true", help="make it permanent as well, once it is confirmed")
     aware = "the bridge tells VLANs apart, for taps with --vlan; one that is there is told so"
     parser.add_argument("--vlan-aware", action="store_true", help=aware)
+    four = "let a Wi-Fi card send frames with four addresses (WDS), which the access point has to take"
+    parser.add_argument("--4addr", dest="four_address", action="store_true", help=four)
     confirm_options(parser)
     parser.add_argument("--force", action="store_true", help="go on where an owner or the firewall speaks against it")
     plan_options(parser)
@@ -99,11 +105,14 @@ def _plan(args: Namespace, state: State, names: list[IfName]) -> tuple[Adopt, Pl
         take_name=args.take_name,
         port_name=names[-1] if args.port_name else None,
         vlan_aware=args.vlan_aware,
+        four_address=args.four_address,
         force=args.force,
     )
     require_adoption(intent, state)  # what cannot be bridged at all is refused before anybody asks who owns it
     if intent.vlan_aware:
         _require_vlans(state, nic)
+    if intent.four_address and needs_four_addresses(nic):
+        _require_supplicant(state, nic)
     final = nic.name if intent.take_name else intent.bridge
     plan = with_taps(adopt(intent, state, hand_over(state, nic.name, final, force=args.force)), final)
     if args.save:
@@ -134,6 +143,30 @@ def _require_vlans(state: State, nic: Link) -> None:
             f"NetworkManager holds {owner.link}, and its profile of the bridge would say nothing of VLANs",
             hint=f"use a bridge for each VLAN on a VLAN link of its own: tapbridge up {nic.name}.7 --bridge br7",
             code="not-built",
+            subject=nic.name,
+        )
+
+
+def _require_supplicant(state: State, nic: Link) -> None:
+    """Who lets the card join its network anew, and gives it addresses in a way that was tried. Raises Refused."""
+    from tapbridge.linux.supplicant import find_supplicant
+    from tapbridge.owners.table import find_owner
+
+    owner = find_owner(state, nic.name)
+    if owner is not None and owner.name not in _OF_STATIONS:
+        raise Refused(
+            f"{owner.name} holds {nic.name}, and a Wi-Fi card is handed over with {', '.join(_OF_STATIONS)} or static "
+            f"addresses alone: {owner.proof}",
+            hint=f"let wpa_supplicant join the network, and dhclient get the address of {nic.name}; or the guest can "
+            "use user mode networking: tapbridge run --net user -- …",
+            code="not-built",
+            subject=nic.name,
+        )
+    if find_supplicant(nic.name) is None:
+        raise Refused(
+            f"no wpa_supplicant answers for {nic.name}, and on the way back the card has to join its network anew",
+            hint="give it a control socket (ctrl_interface=/run/wpa_supplicant, or -C) and start it again",
+            code="no-supplicant",
             subject=nic.name,
         )
 

@@ -31,6 +31,7 @@ from tapbridge.core.refuse import (
 )
 from tapbridge.core.transfer import Transfer, loosen_rp_filter
 from tapbridge.core.vlans import tells_vlans_apart
+from tapbridge.core.wireless import needs_four_addresses, require_station, with_four_addresses
 from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Adopt
 from tapbridge.model.plan import Plan, Reason
@@ -78,7 +79,9 @@ class HandOver:
 def require_adoption(intent: Adopt, state: State) -> Link:
     """The NIC, if it can be adopted as asked, whoever owns it. Raises Refused."""
     nic = find_link(state, intent.nic)
-    require_adoptable(state, nic)
+    require_adoptable(state, nic, intent)
+    if intent.four_address or nic.kind == "wifi":
+        require_station(intent, state, nic)
     if intent.vlan_aware:
         require_vlans(state, intent, nic)
     if nic.master is None:
@@ -102,6 +105,8 @@ def adopt(intent: Adopt, state: State, hand_over: HandOver | None = None) -> Pla
 
     draft = Draft(state)
     draft.stage(Reason.PREPARE)
+    if needs_four_addresses(nic):
+        draft.do(with_four_addresses(state, nic))
     _make_bridge(draft, nic, intent, there)
     own_filter = loosen_rp_filter(draft, intent.bridge)
     draft.do(SetUp(link=intent.bridge, up=True))

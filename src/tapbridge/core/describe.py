@@ -14,6 +14,7 @@ from typing import Any
 from tapbridge.core.describe_routes import address_words, flag_words, neighbour_words, route_words, rule_words
 from tapbridge.core.describe_taps import GEN_MODES, TAP_WORDS, Told
 from tapbridge.core.describe_vlans import told_delete, told_filtering, told_put
+from tapbridge.core.describe_wireless import told_four_address
 from tapbridge.model import step as steps
 from tapbridge.model.state import NODAD, Address
 from tapbridge.model.step import Step
@@ -317,6 +318,7 @@ _WORDS: dict[type, Callable[[Any], Told]] = {
     steps.SetVlanFiltering: told_filtering,
     steps.PutVlans: told_put,
     steps.DeleteVlans: told_delete,
+    steps.SetFourAddress: told_four_address,
     steps.PutAddress: _put_address,
     steps.DeleteAddress: _delete_address,
     steps.PutRoute: _route("replace", "lead the route to {dst} through {links}", "replaced in its place, in one act"),

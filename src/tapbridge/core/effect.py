@@ -366,6 +366,7 @@ _EFFECTS: dict[type, Callable[[Any, State], State]] = {
     steps.SetVlanFiltering: _set_vlan_filtering,
     steps.PutVlans: _put_vlans,
     steps.DeleteVlans: _delete_vlans,
+    steps.SetFourAddress: lambda step, state: _with_link(state, step.link, four_address=step.on),
     steps.PutAddress: lambda step, state: put_address(state, step.address, dad=step.dad),
     steps.DeleteAddress: lambda step, state: delete_address(state, step.address),
     steps.PutRoute: lambda step, state: put_route(state, step.route),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tapbridge.core.wireless import station_risks
 from tapbridge.model.intent import Adopt
 from tapbridge.model.state import DADFAILED, Attachment, Link, State
 from tapbridge.model.verdict import Finding, Severity
@@ -28,11 +29,14 @@ _STABLE_PRIVACY = (2, 3)
 _COMM = 15  # bytes of a name that the kernel keeps
 _FOLLOWING = ("systemd-resolve",)
 """Programs, by the kernel's name for them, that open their sockets anew on whatever link has addresses."""
+_SUPPLICANT = "wpa_supplicant"
+"""What it has to hear for a wireless card comes by nl80211, whatever becomes of its packet sockets."""
 
 
 def adoption_risks(state: State, nic: Link, intent: Adopt) -> tuple[Finding, ...]:
     """Findings of severity info and warning about what hangs on the NIC."""
     owners = {client.program[:_COMM] for client in state.clients if client.link in (nic.name, None)}
+    owners |= {_SUPPLICANT} if nic.kind == "wifi" else set()
     found = [
         _attached(x, intent)
         for x in state.attachments
@@ -45,6 +49,7 @@ def adoption_risks(state: State, nic: Link, intent: Adopt) -> tuple[Finding, ...
             f"the bridge has no permanent address, so IPv6 addresses made after today differ from those of {nic.name}"
         )
         found.append(Finding(code="stable-privacy", severity=Severity.INFO, subject=nic.name, message=message))
+    found += station_risks(nic, intent)
     return tuple(finding for finding in found if finding is not None)
 
 

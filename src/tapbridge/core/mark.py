@@ -1,7 +1,8 @@
 """The mark on a link of ours: its alias in the kernel, which says all that the way back needs.
 
-A bridge: `tapbridge uplink=MAC nic=NAME [kept=MAC]`: whose uplink it carries (by the NIC's permanent address), how the
-NIC was called, and, for a bridge that was there before us, the address that it had: such a bridge is not deleted.
+A bridge: `tapbridge uplink=MAC nic=NAME [kept=MAC] [4addr=off]`: whose uplink it carries (by the NIC's permanent
+address), how the NIC was called, and, for a bridge that was there before us, the address that it had: such a bridge is
+not deleted. The last word is of a wireless card whose frames had three addresses.
 A tap that waits for a guest: `tapbridge tap queues=N [bridge=NAME] [vlan=N]`: what was asked for and
 the kernel forgets.
 A guest's tap: `tapbridge [guard=mac|ip] guest=NAME`: whose it is, and that a filter holds it.
@@ -32,6 +33,7 @@ class Mark:
     uplink: Mac
     nic: IfName
     kept: Mac | None = None
+    three_addresses: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,8 @@ class LoanMark:
 def make_mark(nic: Link, kept: Mac | None = None) -> str:
     """The alias of a bridge that takes this NIC in."""
     words = [ALIAS, f"uplink={nic.permanent_mac or nic.mac}", f"nic={nic.name}"]
-    return " ".join(words + ([f"kept={kept}"] if kept else []))
+    words += [f"kept={kept}"] if kept else []
+    return " ".join(words + (["4addr=off"] if nic.kind == "wifi" and not nic.four_address else []))
 
 
 def read_mark(link: Link) -> Mark | None:
@@ -70,7 +73,12 @@ def read_mark(link: Link) -> Mark | None:
     if not fields.get("uplink") or not fields.get("nic"):
         return None
     kept = fields.get("kept")
-    return Mark(uplink=Mac(fields["uplink"]), nic=IfName(fields["nic"]), kept=Mac(kept) if kept else None)
+    return Mark(
+        uplink=Mac(fields["uplink"]),
+        nic=IfName(fields["nic"]),
+        kept=Mac(kept) if kept else None,
+        three_addresses=fields.get("4addr") == "off",
+    )
 
 
 def make_tap_mark(mark: TapMark) -> str:

@@ -36,9 +36,9 @@ def find_link(state: State, name: str) -> Link:
     raise Refused(f"there is no link {name!r} in this network namespace", hint=hint, code="no-such-link", subject=name)
 
 
-def require_adoptable(state: State, nic: Link) -> None:
+def require_adoptable(state: State, nic: Link, intent: Adopt) -> None:
     """Whether this kind of link can be a port that carries the host. Never overridden. Raises Refused."""
-    reason = _kind_reason(nic)
+    reason = _kind_reason(nic, intent)
     if reason:
         message, hint = reason
         raise Refused(f"{nic.name} {message}", hint=hint, code="not-bridgeable", subject=nic.name)
@@ -64,13 +64,14 @@ def require_adoptable(state: State, nic: Link) -> None:
         raise Refused(f"{nic.name} has no Ethernet address of its own", code="not-bridgeable", subject=nic.name)
 
 
-def _kind_reason(nic: Link) -> tuple[str, str] | None:
+def _kind_reason(nic: Link, intent: Adopt) -> tuple[str, str] | None:
     if nic.kind == "loopback":
         return "is the loopback link, which is connected to nothing", "name the NIC that reaches the LAN"
     if nic.kind == "bridge":
         return "is a bridge already", f"put a guest on it: tapbridge run --net {nic.name} -- qemu-system-…"
-    if nic.kind == "wifi":
-        return "is a Wi-Fi station: an access point takes frames from its own address only", _MODES
+    if nic.kind == "wifi" and not (nic.four_address or intent.four_address):
+        station = "is a Wi-Fi station: an access point takes frames from its own address only"
+        return station, f"{_MODES}; or, where the access point takes four addresses: tapbridge up {nic.name} --4addr"
     if nic.kind in ("tap", "tun"):
         return f"is a {nic.kind}, the other end of which is a process", "name the NIC that reaches the LAN"
     if nic.kind == "openvswitch":

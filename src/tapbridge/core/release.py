@@ -9,6 +9,7 @@ from tapbridge.core.draft import Draft
 from tapbridge.core.mark import Mark, find_marked_uplink, read_mark, read_tap_mark
 from tapbridge.core.refuse import find_link
 from tapbridge.core.transfer import LOOPBACK, Transfer, deafen, loosen_rp_filter
+from tapbridge.core.wireless import with_three_addresses
 from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Release
 from tapbridge.model.plan import Plan, Reason
@@ -105,6 +106,7 @@ def release(intent: Release, state: State, hand_over: HandOver | None = None) ->
         transfer.settle()
     draft.do(SetAddressGeneration(link=nic_after, mode=bridge.addr_gen_mode, token=bridge.token))
     _carry_filter(draft, own_filter, bridge, nic_after)
+    _carry_mode(draft, mark, bridge, nic_after)
     draft.stage(Reason.OWNER)
     draft.do(*hand_over.after)
     if hand_over.anew:
@@ -124,6 +126,13 @@ def _carry_filter(draft: Draft, own: Sysctl | None, bridge: Link, nic: IfName) -
     now = draft.before.sysctl(bridge.name, "ipv4", "rp_filter")
     if own is not None and now is not None:
         draft.do(SetSysctl(sysctl=replace(own, link=nic, value=now)))
+
+
+def _carry_mode(draft: Draft, mark: Mark, bridge: Link, nic: IfName) -> None:
+    """A wireless card that had three addresses in its frames gets them back, now that it is no port any more."""
+    link = draft.state.link(nic)
+    if mark.three_addresses and link is not None and link.four_address:
+        draft.do(with_three_addresses(draft.before, bridge.name, nic))
 
 
 def _carry_switches(draft: Draft, bridge: Link, uplink: Link) -> None:

@@ -27,6 +27,7 @@ from tapbridge.core.transfer import (
     loosen_rp_filter,
     own,
 )
+from tapbridge.core.wireless import with_three_addresses
 from tapbridge.model.plan import Plan, Reason
 from tapbridge.model.state import (
     DADFAILED,
@@ -54,6 +55,7 @@ from tapbridge.model.step import (
     RenameLink,
     SetAddressGeneration,
     SetAlias,
+    SetFourAddress,
     SetMac,
     SetMaster,
     SetMtu,
@@ -85,6 +87,7 @@ class _Restore:
         self._names()
         self._make_taps()
         for was, _ in self._pairs:
+            self._fit_for_bridge(was)
             self._allow_v6(was)
             self._hold_addresses(was)
             self._know_neighbours(was.name)
@@ -108,10 +111,19 @@ class _Restore:
         self._delete_links()
         for was, _ in self._pairs:
             self._exact_routes(was.name)
+        for was, link in self._pairs:
+            if self._called(link).four_address and not was.four_address:  # it waits for the access point
+                self._draft.do(with_three_addresses(self._before, was.name, was.name))
         return self._draft.plan("recover", self._touched)
 
     def _called(self, link: Link) -> Link:
         return next(x for x in self._draft.state.links if x.index == link.index)
+
+    def _fit_for_bridge(self, was: Link) -> None:
+        """A wireless card is taken into a bridge with four addresses in its frames alone."""
+        link = self._draft.state.link(was.name)
+        if was.four_address and link is not None and not link.four_address:
+            self._draft.do(SetFourAddress(link=was.name, on=True))
 
     def _allow_v6(self, was: Link) -> None:
         """Without IPv6 a link takes no address of it."""

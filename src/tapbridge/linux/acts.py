@@ -48,6 +48,10 @@ def perform_alone(channel: Channel, shields: Shields, step: Step) -> None:
             from tapbridge.linux.filters import set_filter
 
             set_filter(_link(channel, step.link).index, step.guard)
+        case steps.SetFourAddress():
+            from tapbridge.linux.four_address import set_four_address
+
+            set_four_address(_link(channel, step.link).index, step)
         case steps.SetDns():
             from tapbridge.linux.resolved import set_dns
 

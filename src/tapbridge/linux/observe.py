@@ -35,7 +35,7 @@ def observe_kernel(channel: Channel, scope: Scope) -> State:
     neighbours, forwarding = ([], []) if scope is Scope.LINKS else _read_neighbours(channel)
     routes, rules = ([], []) if scope in _SMALL else _read_routing(channel)
     told_links = channel.dump(uapi.RTM_GETLINK, _LINK_HEADER + _LEAN)
-    links = with_vlans(channel, _with_wireless(decode_links(told_links)))
+    links = with_vlans(channel, _with_wireless(decode_links(told_links), scope))
     names = {link.index: link.name for link in links}
     return State(
         scope=scope,
@@ -79,10 +79,18 @@ def _of_family(channel: Channel, kind: int, family: Family, rest: bytes = bytes(
         raise
 
 
-def _with_wireless(links: tuple[Link, ...]) -> tuple[Link, ...]:
+def _with_wireless(links: tuple[Link, ...], scope: Scope) -> tuple[Link, ...]:
+    """How many addresses the frames of a station have matters to plans alone."""
     cards = [link for link in links if link.kind == "" and link.ethernet]
     stations = find_wireless(cards) if cards else frozenset()
-    return tuple(replace(link, kind="wifi") if link.name in stations else link for link in links)
+    if not stations:
+        return links
+    links = tuple(replace(link, kind="wifi") if link.name in stations else link for link in links)
+    if scope in _SMALL:
+        return links
+    from tapbridge.linux.four_address import has_four_addresses
+
+    return tuple(replace(x, four_address=x.kind == "wifi" and has_four_addresses(x.index)) for x in links)
 
 
 def with_vlans(channel: Channel, links: tuple[Link, ...]) -> tuple[Link, ...]:

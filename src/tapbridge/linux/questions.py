@@ -1,4 +1,4 @@
-"""Questions to the kernel by netlink that are asked seldom: sock_diag, nf_tables, and single rtnetlink requests."""
+"""Questions to the kernel by netlink that are asked seldom: sock_diag, nf_tables, nl80211, single rtnetlink ones."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 
 SOCK_DIAG: Final = 4  # include/uapi/linux/netlink.h
 NETFILTER: Final = 12
+GENERIC: Final = 16
 ROUTE: Final = 0
 
 _HEADER: Final = struct.Struct("=IHHII")

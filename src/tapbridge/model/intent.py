@@ -10,13 +10,15 @@ from tapbridge.model.values import IfName, Mac
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopt:
     """Make `nic` a port of `bridge`. With `take_name` the bridge ends up with the NIC's name, and the NIC is called
-    `port_name` (default: r + its name, cut at 15 bytes). With `vlan_aware` the bridge tells VLANs apart."""
+    `port_name` (default: r + its name, cut at 15 bytes). With `vlan_aware` the bridge tells VLANs apart; with
+    `four_address` a wireless station is let send frames that have room for a guest's address."""
 
     nic: IfName
     bridge: IfName = IfName("br0")
     take_name: bool = False
     port_name: IfName | None = None
     vlan_aware: bool = False
+    four_address: bool = False
     force: bool = False
 
 

@@ -98,6 +98,7 @@ class Link:
 
     `kind` is the kernel's own word (bridge, veth, tun, macvlan, …), "" for a NIC without one, "loopback" for lo, "wifi"
     for a wireless station, "tap" for a tun device in tap mode. Only a bridge that filters, and its ports, have `vlans`.
+    `four_address`: a wireless station puts four addresses into its frames, and can be a port.
     """
 
     index: int = 0
@@ -122,6 +123,7 @@ class Link:
     tap: Tap | None = None
     vlan_id: int | None = None
     vlans: tuple[Vlans, ...] = ()
+    four_address: bool = False
 
     @property
     def ours(self) -> bool:

@@ -35,6 +35,7 @@ from tapbridge.model.values import IfName, Mac
 from tapbridge.model.vlan_step import DeleteVlans as DeleteVlans
 from tapbridge.model.vlan_step import PutVlans as PutVlans
 from tapbridge.model.vlan_step import SetVlanFiltering as SetVlanFiltering
+from tapbridge.model.wireless_step import SetFourAddress as SetFourAddress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,6 +330,7 @@ Step = (
     | SetVlanFiltering
     | PutVlans
     | DeleteVlans
+    | SetFourAddress
     | PutAddress
     | DeleteAddress
     | PutRoute

@@ -24,6 +24,7 @@ from tapbridge.model.step import (
     SetAddressGeneration,
     SetAlias,
     SetFilter,
+    SetFourAddress,
     SetMac,
     SetMaster,
     SetMtu,
@@ -105,6 +106,7 @@ def _links_of(step: Step) -> tuple[str, ...]:
             | RenameLink()
             | LimitRate()
             | SetFilter()
+            | SetFourAddress()
             | PutPortAddress()
             | Await()
             | AwaitLocal()
