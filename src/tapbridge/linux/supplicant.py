@@ -16,11 +16,14 @@ _ROOT: Final = 0
 
 
 def find_supplicant(link: IfName) -> str | None:
-    """The control socket of the wpa_supplicant that looks after a station: root's, called as the link, and alive."""
+    """The control socket of the wpa_supplicant that looks after a station: root's, called as the link, and alive.
+
+    For a dry run without root, which may not ask, it is enough that it is there.
+    """
     paths = (line.split()[-1] for line in read_bytes(_SOCKETS, _MOST_BYTES).splitlines()[1:])
     ends = f"/{link}".encode(errors="surrogateescape")
     found = dict.fromkeys(os.fsdecode(path) for path in paths if path.startswith(b"/") and path.endswith(ends))
-    return next((path for path in found if _is_root_s(path) and _answer(path, b"PING") == b"PONG\n"), None)
+    return next((path for path in found if _is_root_s(path) and _lives(path)), None)
 
 
 def join_anew(link: IfName) -> bool:
@@ -36,6 +39,10 @@ def _is_root_s(path: str) -> bool:
     with suppress(OSError):
         return os.stat(path).st_uid == _ROOT
     return False
+
+
+def _lives(path: str) -> bool:
+    return not os.access(path, os.W_OK) or _answer(path, b"PING") == b"PONG\n"
 
 
 def _answer(path: str, command: bytes) -> bytes:
