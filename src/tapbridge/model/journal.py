@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any
 
 from tapbridge.model import intent, permanent, plan, state, step, values, verdict
+from tapbridge.model.noun import Noun
 from tapbridge.model.state import File, State
 from tapbridge.model.step import Step
 from tapbridge.model.values import IfName
@@ -22,8 +23,8 @@ SCHEMA = 1
 _LINE = re.compile(rb'\{"schema":([0-9]+),"id":"([0-9a-f-]+)","sum":"([0-9a-f]{8})","record":(\{.*\})\}')
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Began:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Began(Noun):
     """The first record of a transaction: everything that its way back needs, before anything is touched.
 
     `files` are the files that the steps write, as they were. A `guarded` change is kept only once it was confirmed or
@@ -42,8 +43,8 @@ class Began:
     guarded: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Armed:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Armed(Noun):
     """The guards are ready. A process is known by its PID and its start (field 22 of /proc/PID/stat), a timer by its
     unit. Until `apply_by`, seconds of CLOCK_BOOTTIME, the change has to be there and proved."""
 
@@ -53,15 +54,15 @@ class Armed:
     unit: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Acting:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Acting(Noun):
     """Written before a step that is no kernel message: a process, a file, a manager."""
 
     step: Step
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Applied(Noun):
     """The change is there and proved, and is taken back at `confirm_by` (CLOCK_BOOTTIME; `wall` since the epoch).
 
     Whoever confirms it makes the bridge `save` permanent as well.
@@ -73,16 +74,16 @@ class Applied:
     save: IfName | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Undoing:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Undoing(Noun):
     """Somebody takes the change back: PID and reason."""
 
     pid: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Ended(Noun):
     """The last record: `confirmed`, `done`, `rolled-back` or `stuck`; `told` is what is not as before although nothing
     is `left`."""
 
@@ -92,8 +93,8 @@ class Ended:
     told: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilesBegan:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class FilesBegan(Noun):
     """What a transaction keeps where it outlives the boot: files that are not below /run, as they were."""
 
     id: str

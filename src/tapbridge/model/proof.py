@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tapbridge.model.noun import Noun
 from tapbridge.model.values import Family
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Target(Noun):
     """Someone who is asked: the same before and after a change, whatever link leads there.
 
     `port` is the TCP or UDP port that is asked; a gateway is asked by ARP or ND and has none.
@@ -21,8 +22,8 @@ class Target:
     port: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Answer(Noun):
     """How asking a target ended. `detail` says what came back, or why nothing did."""
 
     target: Target
@@ -30,8 +31,8 @@ class Answer:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flow:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Flow(Noun):
     """An established TCP connection. An IPv4 address that an IPv6 socket has (::ffff:192.0.2.1) is one of IPv4."""
 
     family: Family

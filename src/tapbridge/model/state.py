@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Final
 
 from tapbridge.model.hold import Hold
+from tapbridge.model.noun import Noun
 from tapbridge.model.port import Port
 from tapbridge.model.values import Family, IfName, Mac
 
@@ -60,8 +61,8 @@ class Scope(StrEnum):
     HOST = "host"  # everything that a plan may move
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bridge:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Bridge(Noun):
     """What only a bridge has. Times are in hundredths of a second (USER_HZ), as in the kernel's attributes."""
 
     stp: bool = False
@@ -71,8 +72,8 @@ class Bridge:
     default_pvid: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vlans:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Vlans(Noun):
     """VLANs of a port, or of the host by a bridge. What has no tag is in the `pvid`; `untagged` ones lose theirs."""
 
     first: int
@@ -81,8 +82,8 @@ class Vlans:
     untagged: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tap:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Tap(Noun):
     """What only a tap has."""
 
     owner: int | None = None
@@ -92,8 +93,8 @@ class Tap:
     vnet_hdr: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Link(Noun):
     """Any network object of the kernel.
 
     `kind` is the kernel's own word (bridge, veth, tun, macvlan, …), "" for a NIC without one, "loopback" for lo, "wifi"
@@ -131,8 +132,8 @@ class Link:
         return self.alias is not None and self.alias.split(" ", 1)[0] == ALIAS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Address(Noun):
     """An IP address on a link. Lifetimes are seconds that remain; None is forever. `metric` is that of its
     connected route, 0 for the kernel's default (0 in IPv4, 256 in IPv6)."""
 
@@ -161,8 +162,8 @@ class Address:
         return self.family == 4 and bool(self.flags & SECONDARY)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Nexthop:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Nexthop(Noun):
     """One way of a route. `gateway` may be of the other family (RFC 5549, RTA_VIA)."""
 
     link: IfName | None = None
@@ -172,8 +173,8 @@ class Nexthop:
     encap: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Route(Noun):
     """A route of any table. `dst` is `network/prefix`. `metrics` are the RTAX_* attributes by number, of which the
     congestion control alone (16) is a word; `pref` is the router preference of RFC 4191; `expires` the seconds that
     remain. `nexthop_object` is the id of a nexthop object (`ip nexthop`), which we do not move."""
@@ -205,8 +206,8 @@ class Route:
         return any(hop.link == link for hop in self.nexthops)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Rule(Noun):
     """A policy routing rule (`ip rule`). Selectors that we do not know are kept raw in `rest`, as (attribute, hex)."""
 
     family: Family
@@ -225,8 +226,8 @@ class Rule:
     rest: tuple[tuple[int, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbour:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Neighbour(Noun):
     """An entry of the ARP or ND table. `state` is NUD_* (0x80 permanent); `flags` is NTF_*. `confirmed_s`, which makes
     no entry another one, is how long ago the kernel had proof of it; None for what was configured."""
 
@@ -245,8 +246,8 @@ class Neighbour:
         return bool(self.state & 0xC0) or bool(self.flags & 0x08)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sysctl:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Sysctl(Noun):
     """A per-link switch of the kernel: `net.<stack>.conf.<link>.<name>`. `stack` is ipv4 or ipv6."""
 
     link: IfName
@@ -255,8 +256,8 @@ class Sysctl:
     value: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForwardingEntry:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class ForwardingEntry(Noun):
     """An entry of a bridge's forwarding database. `local` is an address of the host's own."""
 
     bridge: IfName
@@ -269,16 +270,16 @@ class ForwardingEntry:
 SERVING_MANY: Final = ("systemd-networkd", "NetworkManager", "connman", "wicked", "netifd")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseFile:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class LeaseFile(Noun):
     """A file in which a client keeps what it was given. Compared by hash."""
 
     path: str
     sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class File:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class File(Noun):
     """A file that a plan writes: its text (None: there is none), and whose it is."""
 
     path: str
@@ -288,8 +289,8 @@ class File:
     gid: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Client:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Client(Noun):
     """A process that configures a link: a DHCP client or a manager. Its PID and its start (field 22 of /proc/PID/stat)
     are not compared. `profile` is the UUID of the connection by which NetworkManager holds the link."""
 
@@ -310,8 +311,8 @@ class Client:
         return self.program in SERVING_MANY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkDns:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class LinkDns(Noun):
     """The DNS servers and domains that systemd-resolved keeps for one link."""
 
     link: IfName
@@ -319,8 +320,8 @@ class LinkDns:
     domains: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attachment:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Attachment(Noun):
     """Something that names or holds a link and cannot be moved with it.
 
     `kind`: socket, membership, packet-socket, nft-rule, iptables-rule, input-drop, tc, xdp, lro, vf-spoofchk.
@@ -333,8 +334,8 @@ class Attachment:
     pid: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class State(Noun):
     """A host, or as much of it as `scope` says."""
 
     scope: Scope = Scope.HOST

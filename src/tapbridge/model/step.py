@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tapbridge.model.intent import Guard
+from tapbridge.model.noun import Noun
 from tapbridge.model.owner_step import AwaitClient as AwaitClient
 from tapbridge.model.owner_step import PauseClient as PauseClient
 from tapbridge.model.owner_step import ReloadClient as ReloadClient
@@ -38,8 +39,8 @@ from tapbridge.model.vlan_step import SetVlanFiltering as SetVlanFiltering
 from tapbridge.model.wireless_step import SetFourAddress as SetFourAddress
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddLink:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class AddLink(Noun):
     """Create a bridge, or a veth pair whose end `peer` is up. RTM_NEWLINK with NLM_F_CREATE | NLM_F_EXCL."""
 
     name: IfName
@@ -52,15 +53,15 @@ class AddLink:
     bridge: Bridge | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteLink:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class DeleteLink(Noun):
     """Delete a link; the kernel takes its addresses and routes with it."""
 
     link: IfName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddTap:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class AddTap(Noun):
     """Create a tap that nobody has open, and that is there until it is deleted or the machine is rebooted.
 
     It gets its address, its user, its marks and its place before it is made persistent, so it is never there for good
@@ -78,55 +79,55 @@ class AddTap:
     up: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteTaps:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class DeleteTaps(Noun):
     """Delete taps of ours, all in one act. Looked at again when it happens: what is no tap of ours then stays."""
 
     taps: tuple[IfName, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetUp:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class SetUp(Noun):
     """Set a link administratively up or down."""
 
     link: IfName
     up: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetMaster:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class SetMaster(Noun):
     """Make a link a port of a bridge, or (None) take it out."""
 
     link: IfName
     master: IfName | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetMtu:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class SetMtu(Noun):
     """Set a link's MTU in bytes. On a bridge a real change also pins it against its ports' (br_change_mtu)."""
 
     link: IfName
     mtu: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetMac:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class SetMac(Noun):
     """Set a link's Ethernet address. A bridge whose address was set never takes another from its ports."""
 
     link: IfName
     mac: Mac
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetAlias:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class SetAlias(Noun):
     """Set a link's alias, the mark by which what is ours is known; None takes it away."""
 
     link: IfName
     alias: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetAddressGeneration:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class SetAddressGeneration(Noun):
     """Set how IPv6 addresses are made: IN6_ADDR_GEN_MODE_* (0 EUI-64, 1 none, 2 stable privacy, 3 random) and token."""
 
     link: IfName
@@ -134,24 +135,24 @@ class SetAddressGeneration:
     token: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RenameLink:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class RenameLink(Noun):
     """Give a link another name; a link that is up can be renamed since Linux 6.2."""
 
     link: IfName
     to: IfName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetPort:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class SetPort(Noun):
     """Set the flags of a bridge port."""
 
     link: IfName
     port: Port
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitRate:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class LimitRate(Noun):
     """Limit a tap, in each direction for itself, to `rate` bits per second. The limit ends with the tap; no State
     knows of it. No step behind it happens where the kernel cannot."""
 
@@ -159,8 +160,8 @@ class LimitRate:
     rate: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetFilter:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class SetFilter(Noun):
     """Drop what a guest says beyond its guard, before the bridge sees it. The rules are for the number that the tap has
     now, which no other link gets; no State knows of them. No step behind it happens where they cannot be set."""
 
@@ -168,16 +169,16 @@ class SetFilter:
     guard: Guard
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PutPortAddress:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class PutPortAddress(Noun):
     """Tell a bridge that an Ethernet address is behind this port, for good, and only if nobody has it (NLM_F_EXCL)."""
 
     link: IfName
     mac: Mac
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PutAddress:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class PutAddress(Noun):
     """Add an address, or change its lifetimes, metric and (IPv6) flags.
 
     Without `dad` an IPv6 address is put with IFA_F_NODAD, because the host owns it already: the kernel does not probe
@@ -188,22 +189,22 @@ class PutAddress:
     dad: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteAddress:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class DeleteAddress(Noun):
     """Take an address from a link."""
 
     address: Address
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PutRoute:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class PutRoute(Noun):
     """Replace the first route of the slot, in one act, or create it. NLM_F_CREATE | NLM_F_REPLACE."""
 
     route: Route
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddRoute:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class AddRoute(Noun):
     """Add a route behind those of its slot: NLM_F_CREATE | NLM_F_APPEND in IPv4, NLM_F_CREATE in IPv6.
 
     With `first`, before them: NLM_F_CREATE alone, which only IPv4 understands so.
@@ -213,73 +214,73 @@ class AddRoute:
     first: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteRoute:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class DeleteRoute(Noun):
     """Take exactly this route away."""
 
     route: Route
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DropRouterRoutes:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class DropRouterRoutes(Noun):
     """Take every route away that routers have advertised on a link, also those that nobody knew of when it was planned:
     those that are there when the batch is put together."""
 
     link: IfName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PutNeighbour:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class PutNeighbour(Noun):
     """Create or replace a neighbour entry."""
 
     neighbour: Neighbour
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteNeighbour:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class DeleteNeighbour(Noun):
     """Take a neighbour entry away."""
 
     neighbour: Neighbour
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddRule:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class AddRule(Noun):
     """Add a policy routing rule."""
 
     rule: Rule
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteRule:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class DeleteRule(Noun):
     """Take a policy routing rule away."""
 
     rule: Rule
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetSysctl:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class SetSysctl(Noun):
     """Write a per-link switch."""
 
     sysctl: Sysctl
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetDns:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class SetDns(Noun):
     """Give systemd-resolved the DNS servers and domains of a link; empty tuples revert it."""
 
     dns: LinkDns
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Await:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Await(Noun):
     """Wait until a link's operstate is `up`, driven by the kernel's own notifications; `limit_s` seconds at most."""
 
     link: IfName
     limit_s: float = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AwaitLocal:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class AwaitLocal(Noun):
     """Wait until the kernel takes packets for these IPv6 addresses on the link; `limit_s` seconds at most.
 
     RTM_NEWADDR is acknowledged before the address has its local route, which a worker adds (addrconf_dad_work). Until
@@ -291,8 +292,8 @@ class AwaitLocal:
     limit_s: float = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shield:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Shield(Noun):
     """Hand every frame that arrives on `link` straight to `to`'s IP stack, until Unshield or our death.
 
     A tcx program (Linux 6.6) at the ingress of the NIC. It covers the hole of br_add_if() and del_nbp(), in which
@@ -304,8 +305,8 @@ class Shield:
     to: IfName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unshield:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Unshield(Noun):
     """End a Shield."""
 
     link: IfName

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tapbridge.model.noun import Noun
+
 
 class Severity(StrEnum):
     """How much a finding matters. An error refuses or fails; a warning asks; info only tells."""
@@ -14,8 +16,8 @@ class Severity(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Finding(Noun):
     """One thing that was found. `code` is kebab-case and stable; `fix` is a command or a sentence."""
 
     code: str
@@ -28,8 +30,8 @@ class Finding:
     fix: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Verdict(Noun):
     """The findings of one examination."""
 
     findings: tuple[Finding, ...] = ()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tapbridge.model.noun import Noun
 from tapbridge.model.values import IfName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetFourAddress:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class SetFourAddress(Noun):
     """Let a wireless station put four addresses into its frames, or three as before.
 
     `asked` are the IP addresses of neighbours whose answer shows that the access point goes along. Where it does not,
