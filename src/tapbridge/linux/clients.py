@@ -79,13 +79,16 @@ def stop_client(client: Client) -> None:
 
 
 def end_halted(client: Client) -> None:
-    """End what is left of a dhcpcd that stands still, for who was to end it was killed on the way; else do nothing.
+    """End what is left of a dhcpcd that stands still, for who was to end it was killed on the way; where only files
+    are left, remove them; else do nothing.
 
     Any of its processes may be the one that is left, and let go on it would act on the death of the others.
     """
     held = processes.hold(processes.pids(), lambda pid: _is_halted(pid, client))
     if held:
         _end(client, held | processes.hold(dhcpcd_processes.family(held) - held.keys(), _is_dhcpcd))
+    elif not dhcpcd_processes.runs(client.argv):
+        dhcpcd_processes.forget(client.argv, client.link)
 
 
 def _end(client: Client, held: dict[int, int]) -> None:

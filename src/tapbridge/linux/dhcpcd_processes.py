@@ -113,6 +113,13 @@ def _names(told: bytes) -> list[str]:
     return [part[len(_NAMED) :].decode(errors="replace") for part in parts if part.startswith(_NAMED)]
 
 
+def runs(argv: tuple[str, ...]) -> bool:
+    """Whether there is one, with whatever other words, that has the PID file of this command line."""
+    name = f"{read_invocation(argv).stem}.pid".lstrip(".")
+    pid = processes.read_bytes(f"{_RUN}/{name}", 32).strip()
+    return pid.isdigit() and processes.command_name(int(pid)) == NAME and processes.in_our_netns(int(pid))
+
+
 def forget(argv: tuple[str, ...], link: str | None) -> None:
     """Remove what one that was killed has left below /run: its PID, its sockets, its part of resolv.conf."""
     stem = read_invocation(argv).stem

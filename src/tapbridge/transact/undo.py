@@ -20,7 +20,16 @@ from tapbridge.model.errors import HostError, Stuck
 from tapbridge.model.journal import Acting, Began, Ended, Undoing, load
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import File, Scope
-from tapbridge.model.step import AwaitClient, PauseClient, ReloadClient, ResumeClient, Step, StopClient, WriteFile
+from tapbridge.model.step import (
+    AwaitClient,
+    PauseClient,
+    ReloadClient,
+    ResumeClient,
+    StartClient,
+    Step,
+    StopClient,
+    WriteFile,
+)
 from tapbridge.ports import Host
 from tapbridge.transact.batches import batches
 from tapbridge.transact.journal import Journal
@@ -103,9 +112,10 @@ def _one_round(began: Began, host: Host, journal: Journal, reason: str) -> Undon
 
 
 def _resume(began: Began, host: Host) -> None:
-    """A client that stands still goes on, or to its end if it was to be ended, whatever else will be possible."""
+    """A client that stands still goes on, or to its end if it was to be ended, whatever else will be possible. One that
+    the change has started was to be ended by a way back before this one."""
     for step in began.steps:
-        if isinstance(step, PauseClient | StopClient):
+        if isinstance(step, PauseClient | StopClient | StartClient):
             with suppress(HostError):
                 host.perform((ResumeClient(client=step.client),))
 

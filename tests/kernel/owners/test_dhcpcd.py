@@ -131,9 +131,9 @@ def test_none_of_its_processes_is_left_and_none_of_another_is_taken(served: Any)
     assert "DHCPRELEASE" not in served.log()
 
 
-@pytest.mark.parametrize("dead", [0, 1, 2])
-def test_one_whose_end_was_cut_off_is_ended_and_no_other(served: Any, dead: int) -> None:
-    """They stand still, and so many are dead: let go on, the others would act on that."""
+@pytest.mark.parametrize("dead", [0, 1, 2, None])
+def test_one_whose_end_was_cut_off_is_ended_and_no_other(served: Any, dead: int | None) -> None:
+    """They stand still, and so many are dead, or all: let go on, the others would act on that."""
     client = _dhcpcd(served, "-4", "eth0")
     resume_client(client)
     assert comparable_clients(clients()) == comparable_clients((client,)), "it runs"
@@ -144,10 +144,11 @@ def test_one_whose_end_was_cut_off_is_ended_and_no_other(served: Any, dead: int)
     served.wait_for(lambda: all(") T " in _stat(pid) for pid in own))
     for pid in own[:dead]:
         os.kill(pid, signal.SIGKILL)
+    served.wait_for(lambda: all(") Z " in _stat(pid) for pid in own[:dead]))
     resume_client(client)
     assert [pid for pid in own if ") Z " not in _stat(pid)] == []
     assert ip_of("eth0") is not None
-    assert not Path("/run/dhcpcd/eth0-4.pid").exists()
+    assert list(Path("/run/dhcpcd").glob("eth0-4.*")) == []
     assert "DHCPRELEASE" not in served.log()
 
 
