@@ -310,6 +310,11 @@ class Client(Noun):
         """Whether it looks after many links by its files, and is never ended for the sake of one."""
         return self.program in SERVING_MANY
 
+    @property
+    def meddles(self) -> bool:
+        """Whether it acts at once on what others do to its link: on an address that goes, it begins anew."""
+        return self.program == "dhcpcd"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class LinkDns(Noun):

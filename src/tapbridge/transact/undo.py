@@ -19,7 +19,7 @@ from tapbridge.core.restore_owner import restore_owner, stopped_units
 from tapbridge.model.errors import HostError, Stuck
 from tapbridge.model.journal import Acting, Began, Ended, Undoing, load
 from tapbridge.model.plan import Plan
-from tapbridge.model.state import File, Scope
+from tapbridge.model.state import Client, File, Scope
 from tapbridge.model.step import (
     AwaitClient,
     PauseClient,
@@ -101,6 +101,7 @@ def _one_round(began: Began, host: Host, journal: Journal, reason: str) -> Undon
     _perform_each([(unit,) for unit in _stopped(began, journal)], host, errors)
     try:
         _resume(began, host)
+        _perform_each([(end,) for end in _meddlers(began, host)], host, errors)
         now = host.observe(Scope.KERNEL)
         wanted = merge(kernel_part(began.before), kernel_part(began.after), began.steps, now, began.touched)
         _perform(restore(wanted.state, now, began.touched), host, errors)
@@ -118,6 +119,23 @@ def _resume(began: Began, host: Host) -> None:
         if isinstance(step, PauseClient | StopClient | StartClient):
             with suppress(HostError):
                 host.perform((ResumeClient(client=step.client),))
+
+
+def _meddlers(began: Began, host: Host) -> tuple[Step, ...]:
+    """The ends of clients that the change has started, where they would put back what the way back takes away."""
+    told = [_told(step.client) for step in began.steps if isinstance(step, StartClient) and step.client.meddles]
+    if not told:
+        return ()
+    try:
+        now = host.observe(began.before.scope)
+    except HostError:  # it may be the owner's part that cannot be read
+        return ()
+    had = [_told(client) for client in began.before.clients]
+    return tuple(StopClient(client=c) for c in now.clients if _told(c) in told and _told(c) not in had)
+
+
+def _told(client: Client) -> tuple[object, ...]:
+    return client.program, client.argv, client.link
 
 
 def _owner_round(began: Began, host: Host, errors: list[str]) -> Undone:

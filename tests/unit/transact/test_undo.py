@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tapbridge.model.errors import HostError
 from tapbridge.model.journal import Began
-from tapbridge.model.state import File, Link, State
-from tapbridge.model.step import SetUp, Step, WriteFile
+from tapbridge.model.state import Address, Client, File, Link, State
+from tapbridge.model.step import PutAddress, ResumeClient, SetUp, StartClient, Step, StopClient, WriteFile
 from tapbridge.model.values import IfName
 from tapbridge.modelhost.host import ModelHost
 from tapbridge.transact.journal import Journal
@@ -34,6 +35,42 @@ def test_what_was_taken_away_and_is_there_anew_is_somebody_s(
 ) -> None:
     was, there = File(path=PATH, content=before), File(path=PATH, content=now)
     assert _as_left(was, there, [WriteFile(path=PATH, content=written)]).content == left
+
+
+class Watched(ModelHost):
+    """A host that tells what is done to it."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__(state)
+        self.done: list[Step] = []
+
+    def perform(self, steps: Sequence[Step]) -> None:
+        """Note it, then do it."""
+        self.done += steps
+        super().perform(steps)
+
+
+@pytest.mark.parametrize("program", ["dhcpcd", "dhclient"])
+def test_a_client_that_would_meddle_is_ended_before_anything_moves(program: str, tmp_path: Path) -> None:
+    """Of the two dhcpcd sees what is done to its link, and acts."""
+    eth0, br0 = IfName("eth0"), IfName("br0")
+    address = Address(link=br0, family=4, ip="192.0.2.50", prefix=24, label=br0)
+    links = (Link(index=2, name=eth0, up=True), Link(index=3, name=br0, up=True))
+    client = Client(link=br0, program=program, pid=7, argv=(program, br0))
+    started = replace(client, link=eth0, argv=(program, eth0))
+    before = State(links=links, addresses=(address,), clients=(client,))
+    after = State(links=links, addresses=(replace(address, link=eth0, label=eth0),), clients=(started,))
+    began = Began(
+        id="a-1", command="down", boot_id="b", netns=1, before=before, after=after, touched=(eth0, br0),
+        steps=(StopClient(client=client), StartClient(client=started)),
+    )  # fmt: skip
+    there, journal = Watched(after), Journal(tmp_path)
+    journal.begin(began)
+    assert take_back(began, there, journal, "the test said so").left == ()
+    kinds = [type(step) for step in there.done]
+    assert there.done.count(StopClient(client=started)) == 1
+    assert ResumeClient(client=started) in there.done, "one that another way back has begun to end"
+    assert (kinds.index(StopClient) < kinds.index(PutAddress)) == (program == "dhcpcd")
 
 
 class ReadOnly(ModelHost):
