@@ -218,7 +218,7 @@ class Ordeal:
         assert self.stage.within is not None, "a manager's programs are in its container"
         with stand_ins(self.stage.within, fault, at=call.number) as calls:
             done = self.stage.tapbridge(*verb.words(self.scene))
-            reached = str(call) in map(str, calls())
+            reached = (call.kind, call.number) in [(one.kind, one.number) for one in calls()]
         return self._told_truly(verb, Ended(code=done.returncode, reached=reached, output=done.stdout + done.stderr))
 
     def programs(self, verb: Verb) -> list[Call]:

@@ -1,8 +1,9 @@
 """The way back of a change, whoever takes it: the command itself, a guard, `rollback`, `recover`.
 
-A manager that the change has to do with is stopped first of all, in limited time. Then comes the kernel's part, by
-netlink alone: when it is done the host is reachable as before, and it alone answers for a deadline. Then the owner's:
-files, DNS, clients; it may take seconds and may fail. Errors are collected, not obeyed.
+A manager that the change has to do with is stopped first of all, in limited time, and a client that the change has
+started is ended if it acts on what is done to its link. Then comes the kernel's part, by netlink alone: when it is done
+the host is reachable as before, and it alone answers for a deadline. Then the owner's: files, DNS, clients; it may take
+seconds and may fail. Errors are collected, not obeyed.
 """
 
 from __future__ import annotations
