@@ -72,6 +72,21 @@ exec systemd-nspawn --quiet --directory="$PLACE/root" --machine="$NAME" --boot -
     --capability=CAP_NET_ADMIN,CAP_NET_RAW
 """
 
+_CUT_OFF = """
+import os, signal, sys
+from tapbridge.cli.main import main
+from tapbridge.linux.host import LinuxHost
+kind, number = sys.argv.pop(1).split("#")
+perform, seen = LinuxHost.perform, []
+def counting(self, steps):
+    perform(self, steps)
+    seen.extend(step for step in steps if type(step).__name__ == kind)
+    if len(seen) >= int(number):
+        os.kill(os.getpid(), signal.SIGKILL)
+LinuxHost.perform = counting
+sys.exit(main())
+"""
+
 _SWEEP = """
 mount -t cgroup2 cgroup2 /mnt
 find /mnt -depth -type d -path '*/tapbridge-container-*' | while read -r group; do
@@ -128,6 +143,13 @@ class Container:
         """Run a command inside, as root; of several words, or one for its shell."""
         command = words if len(words) > 1 else ("sh", "-c", *words)
         return run(*self.words(), *command, check=check, timeout_s=timeout_s)
+
+    def cut_off(self, point: str, *words: str) -> None:
+        """Run the program inside by these words, and kill it behind a step: of that kind the one of that number, as
+        `KIND#NUMBER`. Raises AssertionError."""
+        self.path("/run/cut.py").write_text(_CUT_OFF)
+        killed = self.run("python3", "/run/cut.py", point, *words, check=False)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
 
     def words(self) -> tuple[str, ...]:
         """The words before a command that is to run inside."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,20 +35,6 @@ UP = ("tapbridge", "up", "--yes", "--quiet", "--confirm", "0")
 DOWN = ("tapbridge", "down", "--quiet")
 DROP_IN = "/etc/systemd/network/eth0.network.d/id.conf"
 FILES = "/run/systemd/network"
-CUT_OFF = """
-import os, signal, sys
-from tapbridge.cli.main import main
-from tapbridge.linux.host import LinuxHost
-kind, number = sys.argv.pop(1).split("#")
-perform, seen = LinuxHost.perform, []
-def counting(self, steps):
-    perform(self, steps)
-    seen.extend(step for step in steps if type(step).__name__ == kind)
-    if len(seen) >= int(number):
-        os.kill(os.getpid(), signal.SIGKILL)
-LinuxHost.perform = counting
-sys.exit(main())
-"""
 POINTS_UP = ["ReloadClient#1", "PauseClient#1", "SetMaster#1", "AwaitClient#3"]
 POINTS_DOWN = ["PauseClient#1", "ReloadClient#1", "AwaitClient#2", "DeleteLink#1"]
 if WHOLE:
@@ -68,7 +53,6 @@ def host() -> Iterator[Container]:
         booted.path("/etc/systemd/network/eth0.network").write_text(OWN)
         booted.path(DROP_IN).parent.mkdir()
         booted.path(DROP_IN).write_text(PINNED)
-        booted.path("/run/cut.py").write_text(CUT_OFF)
         booted.run("systemctl", "start", "systemd-resolved", "systemd-networkd")
         yield booted
 
@@ -155,8 +139,7 @@ def test_the_leases_go_to_the_bridge_and_back(leased: Container) -> None:
 @pytest.mark.parametrize("point", POINTS_UP)
 def test_an_up_that_is_killed_is_taken_back(leased: Container, point: str) -> None:
     before = network(leased, "eth0")
-    killed = leased.run("python3", "/run/cut.py", point, *UP[1:], check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    leased.cut_off(point, *UP[1:])
     leased.run("tapbridge", "recover")
     assert_back(leased, before)
 
@@ -166,8 +149,7 @@ def test_a_down_that_is_killed_is_taken_back_or_finished(leased: Container, poin
     before = network(leased, "eth0")
     leased.run(*UP)
     assert_held(leased, before)
-    killed = leased.run("python3", "/run/cut.py", point, *DOWN[1:], check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    leased.cut_off(point, *DOWN[1:])
     leased.run("tapbridge", "recover")
     if point == "DeleteLink#1":
         assert_back(leased, before)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +11,9 @@ import pytest
 from kit.changes import until
 from kit.command import run
 from kit.container import DHCPCD, GATEWAY, NIC_MAC, Container, container
+from kit.saving import DOWN, UP, assert_bridged, files, ip, network, status
 from kit.tally import WHOLE
 
-UP = ("tapbridge", "up", "--yes", "--quiet", "--confirm", "0", "--save")
-DOWN = ("tapbridge", "down", "--quiet")
 STATIC = f"""auto eth0 eth0:1
 iface eth0 inet static
     address 192.0.2.7/24
@@ -56,8 +54,6 @@ Destination=203.0.113.0/24
 Gateway=192.0.2.9
 """
 NETPLAN = "network: {version: 2, renderer: networkd, ethernets: {eth0: {dhcp4: true}}}\n"
-FOLDERS = "netplan network systemd NetworkManager dhcpcd.conf"
-FILES = f"cd /etc && find {FOLDERS} -type f -exec stat -c '%n %a %u %g' {{}} + -exec cksum {{}} +"
 INTERFACES = """# The host's own.
 source /etc/network/interfaces.d/*
 
@@ -76,48 +72,6 @@ def host(request: pytest.FixtureRequest) -> Iterator[Container]:
     """A Debian on a LAN."""
     with container(request.param) as booted:
         yield booted
-
-
-def ip(host: Container, link: str) -> str | None:
-    """The IPv4 address of a link."""
-    found = re.search(r"inet (\S+)", host.run("ip", "-4", "-o", "addr", "show", "dev", link, check=False).stdout)
-    return found[1] if found else None
-
-
-def files(host: Container) -> list[str]:
-    """The configuration: every file's name, mode, owner and sum."""
-    return sorted(host.run(FILES).stdout.splitlines())
-
-
-def network(host: Container, link: str) -> list[str]:
-    """Addresses and routes of a link, without what passes, and with the link's name left out.
-
-    NetworkManager makes the link-local address of the name as well, dhcpcd the metric of the link's number.
-    """
-    shown = host.run(f"ip -o addr show dev {link}; ip -4 route show dev {link}; ip -6 route show dev {link}").stdout
-    passing = r"valid_lft \S+ preferred_lft \S+| tentative|^\d+: |(?<=inet6 fe80::)\S+|\\ *"
-    passing += r"| metric \d+(?= brd)| metric 100\d\b"
-    shown = re.sub(passing, "", shown, flags=re.MULTILINE).replace(link, "LINK")
-    return sorted({" ".join(line.split()) for line in shown.splitlines()})
-
-
-def status(host: Container) -> dict[str, object]:
-    """What `status` says of the one bridge."""
-    (bridge,) = json.loads(host.run("tapbridge", "status", "--json").stdout)["bridges"]
-    return dict(bridge)
-
-
-def assert_bridged(host: Container, address: str | None, owner: str | None) -> None:
-    """The bridge has the address, the NIC is its port and has none, and a guest's tap can join it."""
-    host.wait_for(f"ip -4 -o addr show dev br0 | grep -q ' {address} '")
-    assert ip(host, "eth0") is None
-    assert host.run("ping", "-c1", "-W2", GATEWAY).returncode == 0
-    told = status(host)
-    assert (told["uplink"], told["mac"], told["saved"], told["owner"]) == ("eth0", NIC_MAC, True, owner)
-    assert host.run("cat", "/sys/class/net/br0/bridge/stp_state").stdout == "0\n"
-    host.run("tapbridge", "tap", "add", "guest0", "--bridge", "br0", "--quiet")
-    assert "master br0" in host.run("ip", "link", "show", "dev", "guest0").stdout
-    host.run("tapbridge", "tap", "del", "guest0", "--quiet")
 
 
 def assert_it_comes_and_goes(host: Container, owner: str | None) -> str:
@@ -248,7 +202,7 @@ def test_dhcpcd_takes_a_bridge_that_a_unit_makes(host: Container) -> None:
     host.path("/etc/systemd/system/dhcpcd.service").write_text(DHCPCD)
     host.run("systemctl enable --now dhcpcd")
     host.wait_for("ip -4 -o addr show dev eth0 | grep -q inet")
-    assert_it_comes_and_goes(host, None)  # it does not say which links it has chosen
+    assert_it_comes_and_goes(host, "dhcpcd")
 
 
 @pytest.fixture
@@ -299,16 +253,6 @@ def test_a_static_file_of_networkd_s_is_the_bridge_s(host: Container) -> None:
     host.run("systemctl", "enable", "--now", "systemd-networkd")
     host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
     assert_static_comes_and_goes(host)
-
-
-def test_networkd_would_make_a_saved_bridge_again(networkd: Container) -> None:
-    networkd.run(*UP)
-    refused = networkd.run(*DOWN, check=False)
-    assert refused.returncode == 3
-    assert "tapbridge unsave br0" in refused.stderr
-    networkd.run("tapbridge", "unsave", "--quiet")
-    networkd.run(*DOWN)
-    assert ip(networkd, "eth0")
 
 
 def test_what_is_not_confirmed_is_not_saved(networkd: Container) -> None:

@@ -75,15 +75,12 @@ def _plan(args: Namespace, state: State, world: World) -> tuple[Plan, Link, IfNa
     if not verdict.ok:
         raise Refused(f"the plan is not safe: {verdict.findings[0].message}", hint="report this", code="cut-off")
     if os.path.exists(world.saved_record(bridge.name)):
-        plan = replace(plan, risks=(*plan.risks, _returns(bridge.name, world)))
+        plan = replace(plan, risks=(*plan.risks, _returns(bridge.name)))
     return plan, uplink, nic
 
 
-def _returns(bridge: IfName, world: World) -> Finding:
-    """What to know of taking down a bridge that is saved. Raises Refused where it would be there again at once."""
-    from tapbridge.cli.permanence import require_lets_down
-
-    require_lets_down(bridge, world)
+def _returns(bridge: IfName) -> Finding:
+    """What to know of taking down a bridge that is saved."""
     return Finding(
         code="returns-at-boot",
         severity=Severity.WARNING,

@@ -16,7 +16,7 @@ from tapbridge.model.errors import Refused
 from tapbridge.model.permanent import Permanent, Written
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import File, Link, State
-from tapbridge.model.step import Step
+from tapbridge.model.step import Step, WriteFile
 from tapbridge.model.values import IfName
 from tapbridge.model.verdict import Finding, Severity, Verdict
 
@@ -72,6 +72,7 @@ def plan_save(
     there = read_record(world, bridge.name)
     if there is not None:
         return _again(world, host, state, there)
+    _require_free(world, port.name)
     keeper = choose_keeper(scene, keeper_name)
     form = keeper.form(scene)
     told = (*form.findings, *competitors(scene, keeper))
@@ -99,8 +100,11 @@ def plan_unsave(world: World, host: LinuxHost, state: State, name: str | None, *
     keeper, bridge = find_keeper(permanent.keeper), state.link(permanent.bridge)
     port = find_marked_uplink(bridge, state.ports(bridge.name)) if bridge is not None else None
     live: tuple[Step, ...] = ()
-    if keeper is not None and bridge is not None and port is not None and world.root == _LIVE:
-        live = keeper.take_back(_scene(world, state, bridge, port, {}), permanent)
+    if keeper is not None and world.root == _LIVE:
+        if bridge is not None and port is not None:
+            live = keeper.take_back(_scene(world, state, bridge, port, {}), permanent)
+        held_back_by = filter(os.path.exists, keeper.held_back_by(permanent))
+        live += tuple(WriteFile(path=path, content=None) for path in held_back_by)
     record = str(world.saved_record(permanent.bridge))
     plan = core.unsave(state, permanent, there, live, record, force=force, root=_prefix(world))
     return _change(world, plan, permanent, there, [written.before for written in permanent.files], ())
@@ -124,21 +128,6 @@ def read_record(world: World, bridge: str) -> Permanent | None:
 
     path = str(world.saved_record(bridge))
     return core.load_permanent(find_text(path), path)
-
-
-def require_lets_down(bridge: IfName, world: World) -> None:
-    """Whether a saved bridge can be taken down as it is. Raises Refused."""
-    from tapbridge.owners.keepers import find_keeper
-
-    permanent = read_record(world, bridge)
-    keeper = find_keeper(permanent.keeper) if permanent is not None else None
-    if keeper is not None and not keeper.lets_down:
-        raise Refused(
-            f"{bridge} is saved, and {keeper.name} makes it again as soon as it reads its files",
-            hint=f"tapbridge unsave {bridge}, then tapbridge down {bridge}",
-            code="saved",
-            subject=bridge,
-        )
 
 
 def _again(world: World, host: LinuxHost, state: State, permanent: Permanent) -> Change:
@@ -200,6 +189,19 @@ def _require_uplink(bridge: Link, state: State) -> Link:
     return port
 
 
+def _require_free(world: World, nic: IfName) -> None:
+    """Whether the next boot makes no other bridge with this NIC. Raises Refused."""
+    for name in _saved_names(world):
+        other = read_record(world, name)
+        if other is not None and other.nic == nic:
+            raise Refused(
+                f"{name} is saved with {nic} as its port, though it is down now",
+                hint=f"forget that one first: tapbridge unsave {name}",
+                code="saved-elsewhere",
+                subject=nic,
+            )
+
+
 def _scene(world: World, state: State, bridge: Link, port: Link, written: Mapping[str, str | None]) -> Scene:
     from tapbridge.linux.files import find_names, find_text
     from tapbridge.linux.programs import ask
@@ -223,10 +225,14 @@ def _scene(world: World, state: State, bridge: Link, port: Link, written: Mappin
     )
 
 
-def _only_saved(world: World) -> str | None:
+def _saved_names(world: World) -> list[str]:
     from tapbridge.linux.files import find_names
 
-    names = [n for n in find_names(str(world.saved_record("x").parent)) if not n.startswith(".")]
+    return [name for name in find_names(str(world.saved_record("x").parent)) if not name.startswith(".")]
+
+
+def _only_saved(world: World) -> str | None:
+    names = _saved_names(world)
     if len(names) > 1:
         raise Refused(
             f"there are several saved bridges: {', '.join(names)}",

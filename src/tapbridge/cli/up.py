@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from functools import partial
@@ -70,11 +71,11 @@ def run(args: Namespace, world: World) -> Result:
         parse_found_name(args.nic)
     if args.dry_run or args.script:
         with world.host() as host:
-            intent, plan = _plan(args, host.observe(), names)
+            intent, plan = _plan(args, host.observe(), names, world)
             result = _foretell(args, world, intent, plan)
             return _with_save(result, _plan_save(plan, intent, world, host)) if args.save else result
     with turn(world, "up", wait_s=args.wait, as_json=args.json) as session:
-        intent, plan = _plan(args, session.host.observe(), names)
+        intent, plan = _plan(args, session.host.observe(), names, world)
         saved = _foresee(plan, intent, world, session.host, show=not args.quiet and not args.json) if args.save else ()
         ask(replace(plan, risks=plan.risks + saved), args, world)
         carrier = _carrier(plan.before, intent)
@@ -94,7 +95,7 @@ def run(args: Namespace, world: World) -> Result:
         return _save_too(result, intent, session, world)
 
 
-def _plan(args: Namespace, state: State, names: list[IfName]) -> tuple[Adopt, Plan]:
+def _plan(args: Namespace, state: State, names: list[IfName], world: World) -> tuple[Adopt, Plan]:
     from tapbridge.cli.handover import hand_over
     from tapbridge.owners.ifupdown import STALE
 
@@ -108,6 +109,8 @@ def _plan(args: Namespace, state: State, names: list[IfName]) -> tuple[Adopt, Pl
         four_address=args.four_address,
         force=args.force,
     )
+    if nic.master is None:
+        _require_own(intent, world)
     require_adoption(intent, state)  # what cannot be bridged at all is refused before anybody asks who owns it
     if intent.vlan_aware:
         _require_vlans(state, nic)
@@ -123,6 +126,25 @@ def _plan(args: Namespace, state: State, names: list[IfName]) -> tuple[Adopt, Pl
             f"the plan is not safe: {verdict.findings[0].message}", hint="report this, with --dry-run", code="cut-off"
         )
     return (intent if nic.master is None else replace(intent, bridge=nic.master, take_name=False)), plan
+
+
+def _require_own(intent: Adopt, world: World) -> None:
+    """Whether a saved bridge of that name is this NIC's: udev would give the new one the mark of another's.
+
+    Raises Refused.
+    """
+    if not os.access(world.saved_record(intent.bridge), os.R_OK):
+        return
+    from tapbridge.cli.permanence import read_record
+
+    saved = read_record(world, intent.bridge)
+    if saved is not None and saved.nic != intent.nic:
+        raise Refused(
+            f"{intent.bridge} is saved with {saved.nic} as its port",
+            hint=f"take another name with --bridge, or: tapbridge unsave {intent.bridge}",
+            code="saved-elsewhere",
+            subject=intent.bridge,
+        )
 
 
 def _require_vlans(state: State, nic: Link) -> None:

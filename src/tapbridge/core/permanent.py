@@ -64,7 +64,7 @@ def unsave(
     root: str = "",
 ) -> Plan:
     """The plan that makes every file what it was. `there` are the files as they are now, `live` is what must be done
-    below /run so that the bridge can go on without them.
+    below /run: so that the bridge can go on without them, or what held them back goes, when they are gone.
 
     Raises Refused where somebody has changed one since, unless forced.
     """
@@ -83,7 +83,7 @@ def unsave(
     ]
     draft = Draft(state)
     draft.stage(Reason.FILES)
-    first = [step for step in live if isinstance(step, WriteFile)]
+    first = [step for step in live if isinstance(step, WriteFile) and step.content is not None]
     draft.do(*first, *back, *(step for step in live if step not in first), WriteFile(path=record, content=None))
     return draft.plan("unsave", ())
 

@@ -23,7 +23,7 @@ from tapbridge.model.state import Client, State
 from tapbridge.model.step import StartClient, Step, StopClient, WriteFile
 from tapbridge.model.values import IfName
 from tapbridge.model.verdict import Finding
-from tapbridge.owners.dhcpcd_files import carry_configuration, manage, origin_of, with_origin
+from tapbridge.owners.dhcpcd_files import carry_configuration, denies, manage, origin_of, with_origin
 from tapbridge.owners.owner import Move, Owner, clients_of, find_among, refusal, renamed, warn
 
 _ELSEWHERE: Final = "/proc/"
@@ -86,19 +86,27 @@ def _replace_client(client: Client, move: Move) -> tuple[Step, ...]:
 
 
 def _carry_configuration(argv: tuple[str, ...], move: Move) -> tuple[tuple[str, ...], tuple[Step, ...]]:
-    """A configuration that says something of the link is followed by a copy of it that says so of the target."""
+    """A configuration that says something of the link is followed by a copy of it that says so of the target.
+
+    A copy is not copied, but what it is one of: on the way back that will do, unless the bridge is saved in it.
+    """
     told = read_invocation(argv)
     path = told.conf_path
-    if move.back and path is not None and told.made_for == move.source:
-        return with_configuration(argv, origin_of(move.read(path) or "")), (WriteFile(path=path, content=None),)
+    gone: tuple[Step, ...] = ()
+    if path is not None and told.made_for == move.source:
+        gone = (WriteFile(path=path, content=None),)
+        path = origin_of(move.read(path) or "")
+        argv = with_configuration(argv, path)
     text = move.read(path or CONFIGURATION) or ""
+    if gone and move.back and not denies(text, move.target):
+        return argv, gone
     carried = carry_configuration(text, move.source, move.target)
     if not told.alone:
         carried = manage(carried, move.source, move.target)
     if carried == text:
-        return argv, ()
+        return argv, gone
     own = own_configuration(move.target)
-    return with_configuration(argv, own), (WriteFile(path=own, content=with_origin(carried, path)),)
+    return with_configuration(argv, own), (*gone, WriteFile(path=own, content=with_origin(carried, path)))
 
 
 def _carry_leases(owner: Owner, move: Move) -> tuple[tuple[Step, ...], tuple[Finding, ...]]:

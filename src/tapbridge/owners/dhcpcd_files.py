@@ -23,7 +23,12 @@ def manage(text: str, source: str, target: str) -> str:
     unless it is named, but neither the source, which is its port, nor what is there only while the bridge is made."""
     named = any(line.split()[:2] == ["interface", target] for line in text.splitlines())
     end = "" if named else f"interface {target}\n"
-    return f"denyinterfaces {source} tbkeep* tbpeer*\n{text}" + ("" if text.endswith("\n") else "\n") + end
+    return f"{_denial(source)}{text}" + ("" if text.endswith("\n") else "\n") + end
+
+
+def denies(text: str, source: str) -> bool:
+    """Whether a configuration is one that `manage` has made for that source."""
+    return text.startswith(_denial(source))
 
 
 def with_origin(text: str, path: str | None) -> str:
@@ -35,6 +40,10 @@ def origin_of(text: str) -> str | None:
     """The file of which a text is a copy; None: the default."""
     first = text.partition("\n")[0].removeprefix(_ORIGIN)
     return first if first.startswith("/") else None
+
+
+def _denial(source: str) -> str:
+    return f"denyinterfaces {source} tbkeep* tbpeer*\n"
 
 
 def _carried(text: str, source: str, target: str) -> Iterator[str]:

@@ -40,7 +40,6 @@ class Ifupdown:
     """Debian's ifupdown, with bridge-utils."""
 
     name: str = "ifupdown"
-    lets_down: bool = True
 
     def find(self, scene: Scene) -> str | None:
         """One of its files has a stanza for the NIC that does something."""
@@ -85,6 +84,10 @@ class Ifupdown:
     def take_back(self, scene: Scene, permanent: Permanent) -> tuple[WriteFile, ...]:
         """What is up is the NIC again, by its old stanza."""
         return tuple(_state_files(scene, permanent.bridge, permanent.nic))
+
+    def held_back_by(self, permanent: Permanent) -> tuple[str, ...]:
+        """None: it acts on its files at a boot, or when it is told to."""
+        return ()
 
     def _require(self, scene: Scene, files: dict[str, str]) -> None:
         nic, bridge = scene.port.name, scene.bridge.name

@@ -5,8 +5,7 @@ known by its permanent address; a .netdev makes the bridge with the NIC's, and a
 mark.
 
 Their names sort behind those of the files below /run: as long as these are there nothing changes, whatever makes
-networkd read its files. At the next boot they are gone. So nothing need be told to networkd when a bridge is saved; and
-while it is saved the bridge cannot be taken down, because networkd would make it again as soon as it reads its files.
+networkd read its files. At the next boot they are gone. So nothing need be told to networkd when a bridge is saved.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from tapbridge.model.state import File, LeaseFile
 from tapbridge.model.step import ReloadClient, Step, WriteFile
 from tapbridge.model.verdict import Finding, Severity
 from tapbridge.owners.keeper import Form, Scene, is_cloud_init_off, mark_file, unchecked, unsavable
-from tapbridge.owners.networkd import our_path
+from tapbridge.owners.networkd import SAVED, held_back_by, our_path
 from tapbridge.owners.networkd_files import (
     STAYS,
     netdev_file,
@@ -34,9 +33,8 @@ from tapbridge.owners.networkd_files import (
 )
 
 _PROGRAM: Final = "systemd-networkd"
-_FOLDER: Final = "/etc/systemd/network"
-_FOLDERS: Final = (_FOLDER, "/run/systemd/network", "/usr/local/lib/systemd/network", "/usr/lib/systemd/network")
-_OURS: Final = "00-1-tapbridge-"
+_FOLDERS: Final = tuple(f"{root}/systemd/network" for root in ("/etc", "/run", "/usr/local/lib", "/usr/lib"))
+_OURS: Final = SAVED.rpartition("/")[2]
 _LIVE: Final = "00-0-tapbridge-"
 _AUTHORS: Final = {"-netplan-": "netplan", "-cloud-init": "cloud-init"}
 """Who writes files for networkd, by a part of their names."""
@@ -47,7 +45,6 @@ class NetworkdKeeper:
     """systemd-networkd, where it holds the bridge."""
 
     name: str = _PROGRAM
-    lets_down: bool = False
 
     def find(self, scene: Scene) -> str | None:
         """It holds the bridge now."""
@@ -71,7 +68,7 @@ class NetworkdKeeper:
         }
         return Form(
             files=(
-                *(File(path=f"{_FOLDER}/{_OURS}{name}", content=text) for name, text in texts.items()),
+                *(File(path=f"{SAVED}{name}", content=text) for name, text in texts.items()),
                 mark_file(scene),
             ),
             outlook=outlook(held),
@@ -86,8 +83,8 @@ class NetworkdKeeper:
         """The files below /run again, where a boot has made the bridge, and networkd by them."""
         nic, bridge, client = permanent.nic, permanent.bridge, scene.client(_PROGRAM)
         texts = {written.after.path: written.after.content or "" for written in permanent.files}
-        saved = f"{_FOLDER}/{_OURS}{bridge}.network"
-        original = original_of(texts.get(f"{_FOLDER}/{_OURS}{nic}.network", ""))
+        saved = f"{SAVED}{bridge}.network"
+        original = original_of(texts.get(f"{SAVED}{nic}.network", ""))
         if client is None or original is None or [file.path for file in client.files[:1]] != [saved]:
             return ()
         again = replace(client, files=(LeaseFile(path=our_path(bridge), sha256=""),))
@@ -97,6 +94,10 @@ class NetworkdKeeper:
             ReloadClient(client=client),
             replace(brought_back(scene.state, client), client=again),
         )
+
+    def held_back_by(self, permanent: Permanent) -> tuple[str, ...]:
+        """The drop-ins that were put beside the files."""
+        return held_back_by(permanent.bridge, permanent.nic)
 
     def _require_first(self, scene: Scene, original: str) -> None:
         """No other file may count before ours: of all that match a link, the first by its name does. Raises Refused."""

@@ -3,8 +3,6 @@
 They are the same profiles, with the same UUIDs, so nothing changes when NetworkManager finds them in the second place.
 At the next boot they alone are left, and have the highest priority for autoconnecting; the NIC's own profile stays as
 it is. A .link, which udev reads, gives the bridge our mark.
-
-While it is saved the bridge cannot be taken down: NetworkManager, started again, would connect it again.
 """
 
 from __future__ import annotations
@@ -23,11 +21,10 @@ from tapbridge.model.step import WriteFile
 from tapbridge.model.values import Family
 from tapbridge.model.verdict import Finding
 from tapbridge.owners.keeper import Form, Scene, mark_file, not_understood, unchecked, unsavable
-from tapbridge.owners.networkmanager import PROFILES, profile_path
+from tapbridge.owners.networkmanager import SAVED, profile_path, saved_path, tombstone_path
 from tapbridge.owners.networkmanager_files import NIC_PROFILE, PRIORITY, Keyfile, read_keyfile
 
 _PROGRAM: Final = "NetworkManager"
-_FOLDER: Final = "/etc/NetworkManager/system-connections"
 _SAME: Final = ("uuid", "type", "interface-name", "autoconnect-priority")
 """What NetworkManager writes as it reads it. Of the rest it writes some otherwise, and some keys by another name."""
 
@@ -39,7 +36,6 @@ class NetworkManagerKeeper:
     """NetworkManager, where it holds the bridge."""
 
     name: str = _PROGRAM
-    lets_down: bool = False
 
     def find(self, scene: Scene) -> str | None:
         """It holds the bridge now."""
@@ -57,13 +53,13 @@ class NetworkManagerKeeper:
             hint = f"ip link set {scene.bridge.name} type bridge vlan_filtering 0"
             raise unsavable(self.name, scene.bridge.name, "its profile of the bridge knows no VLANs", hint)
         self._require_first(scene)
-        files = (File(path=_saved(path), content=text, mode=0o600) for path, text in texts.items())
+        files = (File(path=saved_path(path), content=text, mode=0o600) for path, text in texts.items())
         return Form(files=(*files, mark_file(scene)), outlook=_outlook(bridge))
 
     def check(self, scene: Scene, form: Form) -> tuple[Finding, ...]:
         """`nmcli --offline` reads the profiles as they were meant. Raises Refused."""
         for file in form.files:
-            if not file.path.startswith(_FOLDER):
+            if not file.path.startswith(SAVED):
                 continue
             meant = read_keyfile(file.content or "")
             try:
@@ -81,20 +77,25 @@ class NetworkManagerKeeper:
         """The profiles below /run again, where a boot has made the bridge: the UUIDs are the same."""
         texts = {written.after.path: written.after.content for written in permanent.files}
         return tuple(
-            WriteFile(path=path, content=texts[_saved(path)], mode=0o600)
+            WriteFile(path=path, content=texts[saved_path(path)], mode=0o600)
             for path in _live_paths(permanent.bridge)
-            if scene.read(path) is None and _saved(path) in texts
+            if scene.read(path) is None and saved_path(path) in texts
         )
+
+    def held_back_by(self, permanent: Permanent) -> tuple[str, ...]:
+        """The tombstones of the profiles."""
+        profiles = [read_keyfile(written.after.content or "").get("connection", {}) for written in permanent.files]
+        return tuple(tombstone_path(profile["uuid"]) for profile in profiles if "uuid" in profile)
 
     def _require_first(self, scene: Scene) -> None:
         """No other profile may have the highest priority as well. Raises Refused."""
-        for name in scene.find_names(_FOLDER):
-            path = f"{_FOLDER}/{name}"
+        for name in scene.find_names(SAVED):
+            path = f"{SAVED}/{name}"
             connection = read_keyfile(scene.read(path) or "").get("connection", {})
             if (
                 connection.get("autoconnect-priority") == PRIORITY
                 and connection.get("interface-name", scene.port.name) in (scene.port.name, scene.bridge.name)
-                and path not in map(_saved, _live_paths(scene.bridge.name))
+                and path not in map(saved_path, _live_paths(scene.bridge.name))
             ):
                 why = f"{path} has the highest priority for autoconnecting as well"
                 raise unsavable(self.name, scene.bridge.name, why, "give it a lower one: nmcli connection modify")
@@ -105,10 +106,6 @@ NETWORKMANAGER_KEEPER: Final = NetworkManagerKeeper()
 
 def _live_paths(bridge: str) -> tuple[str, str]:
     return profile_path(bridge), profile_path(bridge, "-port")
-
-
-def _saved(path: str) -> str:
-    return path.replace(PROFILES, _FOLDER, 1)
 
 
 def _substance(profile: Keyfile) -> tuple[object, ...]:

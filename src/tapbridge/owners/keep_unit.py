@@ -13,7 +13,7 @@ from tapbridge.model.step import Step
 from tapbridge.model.verdict import Finding
 from tapbridge.owners.dhcpcd_files import carry_configuration, manage
 from tapbridge.owners.keeper import Form, Scene, unchecked, unsavable
-from tapbridge.owners.unit_files import FOLDER, unit_files
+from tapbridge.owners.unit_files import FOLDER, held_back_path, unit_files
 
 _SERVICE: Final = "dhcpcd.service"
 
@@ -23,7 +23,6 @@ class DhcpcdKeeper:
     """dhcpcd as a service that chooses its links by itself: its configuration names the bridge, and not the NIC."""
 
     name: str = "dhcpcd"
-    lets_down: bool = False
 
     def find(self, scene: Scene) -> str | None:
         """It holds the bridge now, and a boot starts it."""
@@ -49,6 +48,10 @@ class DhcpcdKeeper:
         """Nothing: dhcpcd has read its configuration, and goes on."""
         return ()
 
+    def held_back_by(self, permanent: Permanent) -> tuple[str, ...]:
+        """The file that the unit does not start beside."""
+        return (held_back_path(permanent.bridge),)
+
 
 @dataclass(frozen=True, slots=True)
 class SystemdKeeper:
@@ -56,7 +59,6 @@ class SystemdKeeper:
     because what has set them until now would do so again."""
 
     name: str = "systemd"
-    lets_down: bool = True
 
     def find(self, scene: Scene) -> str | None:
         """Never by itself."""
@@ -78,6 +80,10 @@ class SystemdKeeper:
     def take_back(self, scene: Scene, permanent: Permanent) -> tuple[Step, ...]:
         """Nothing: the unit has done its work."""
         return ()
+
+    def held_back_by(self, permanent: Permanent) -> tuple[str, ...]:
+        """The file that the unit does not start beside."""
+        return (held_back_path(permanent.bridge),)
 
 
 DHCPCD_KEEPER: Final = DhcpcdKeeper()

@@ -74,11 +74,6 @@ class Keeper(Protocol):
         """Its name, for `--for`."""
         ...
 
-    @property
-    def lets_down(self) -> bool:
-        """Whether a bridge can be taken down while it is saved: it acts on its files at a boot alone."""
-        ...
-
     def find(self, scene: Scene) -> str | None:
         """Why it is this one that configures the link at boot, as a sentence; None if it is not."""
         ...
@@ -94,6 +89,10 @@ class Keeper(Protocol):
 
     def take_back(self, scene: Scene, permanent: Permanent) -> tuple[Step, ...]:
         """What must be true below /run so that a bridge which is there can be taken down, once the files are gone."""
+        ...
+
+    def held_back_by(self, permanent: Permanent) -> tuple[str, ...]:
+        """The files below /run by which `down` keeps it from making the bridge again before the next boot."""
         ...
 
 

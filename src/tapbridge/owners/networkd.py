@@ -10,11 +10,15 @@ The way back is the other way round, but for one thing: the NIC cannot be bare, 
 host has waits where networkd touches nothing (`anew`, see core/transfer.py) until it has brought its own.
 
 The files are below /run, so the next boot is as before: nothing of the user's is written. See systemd.network(5).
+
+A bridge that is saved has files below /etc, and none below /run can take their place. But each can have a drop-in
+there. So, once the bridge is taken down, a condition that is never true holds them back until the next boot.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -39,6 +43,11 @@ _FOLDER: Final = "/run/systemd/network"
 _NETIF: Final = "/run/systemd/netif"
 _OURS: Final = "00-0-tapbridge-"
 """Before any other file that could match the same link: of all that match, the first by its name counts."""
+
+SAVED: Final = "/etc/systemd/network/00-1-tapbridge-"
+"""What the files of a saved bridge begin with."""
+
+_HELD_BACK: Final = "# Written by tapbridge: not before the next boot.\n[Match]\nHost=!*\n"
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _BY_HAND: Final = "let dhclient or a static configuration hold {link} first"
@@ -83,24 +92,44 @@ def _take(owner: Owner, move: Move) -> HandOver:
             AwaitClient(client=on_bridge, leased=leased),
             port,
             *_unheard(move, ReloadClient(client=client), AwaitClient(client=client, left=True)),
+            *_gone(move, held_back_by(move.target, move.source)),
         ),
     )
 
 
 def forget(move: Move) -> tuple[Step, ...]:
     """Our files go with the bridge, also where it does not run any more that read them."""
-    paths = [our_path(link) for link in (move.source, move.target)] if move.back else []
+    return _gone(move, [our_path(link) for link in (move.source, move.target)]) if move.back else ()
+
+
+def held_back_by(bridge: str, nic: str) -> tuple[str, ...]:
+    """The drop-ins by which the files of a saved bridge are held back."""
+    names = f"{bridge}.netdev", f"{bridge}.network", f"{nic}.network"
+    return tuple(f"{_FOLDER}/{SAVED.rpartition('/')[2]}{name}.d/held-back.conf" for name in names)
+
+
+def hold_back(move: Move) -> tuple[Step, ...]:
+    """Networkd makes none of a saved bridge that is taken down, whenever it reads its files before the next boot."""
+    if move.read(f"{SAVED}{move.source}.netdev") is None:
+        return ()
+    return tuple(WriteFile(path=path, content=_HELD_BACK) for path in held_back_by(move.source, move.target))
+
+
+def _gone(move: Move, paths: Iterable[str]) -> tuple[Step, ...]:
     return tuple(WriteFile(path=path, content=None) for path in paths if move.read(path) is not None)
 
 
 def _give_back(owner: Owner, move: Move) -> HandOver:
     client = owner.clients[0]
-    if our_path(move.source) not in (file.path for file in client.files[:1]):
+    ours, saved = our_path(move.source), f"{SAVED}{move.source}.network"
+    if not {ours, saved} & {file.path for file in client.files[:1]}:
         return replace(left_alone(owner, move), after=forget(move))
-    original = original_of(move.read(our_path(move.target)) or "")
-    bridge, port = (WriteFile(path=our_path(link), content=None) for link in (move.source, move.target))
+    port = our_path(move.target)
+    original = original_of(move.read(port) or move.read(f"{SAVED}{move.target}.network") or "")
+    bridge = WriteFile(path=ours, content=None)
     left = replace(bridge, content=unmanaged_file(move.source))  # the NIC's own file may match the bridge by its MAC
-    exchange = (left, port, ReloadClient(client=client), AwaitClient(client=client, left=True))
+    files = (left, *_gone(move, [port]), *hold_back(move))
+    exchange = (*files, ReloadClient(client=client), AwaitClient(client=client, left=True))
     if original is None or move.read(original) is None:
         return HandOver(after=(*exchange, bridge))  # nobody but us looks after the NIC any more
     back = brought_back(move.state, client)

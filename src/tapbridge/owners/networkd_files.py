@@ -94,7 +94,7 @@ def netdev_file(bridge: str, mac: str, *, vlan_aware: bool = False) -> str:
     told = f"# Written by tapbridge save: {bridge} is made at boot until tapbridge unsave."
     made = f"[NetDev]\nName={bridge}\nKind=bridge\nMACAddress={mac}\n"
     aware = "VLANFiltering=yes\n" if vlan_aware else ""
-    return f"{told}\n{made}\n[Bridge]\nSTP=no\nForwardDelaySec=0\nMulticastSnooping=no\n{aware}"
+    return f"{told}\n{made}\n[Bridge]\nSTP=no\nMulticastSnooping=no\n{aware}"
 
 
 def saved_port_file(nic: str, bridge: str, original: str, match: str, held: str, vlans: Sequence[str] = ()) -> str:

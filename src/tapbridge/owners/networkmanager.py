@@ -7,6 +7,9 @@ INIT-REBOOT. So what the hand-over writes while NetworkManager is stopped is a p
 of the NIC's and the same DHCP identity, one for the NIC as its port, the lease, and the two state files. All of them
 are below /run, but for the lease; the profile of the NIC itself is not touched, and is what counts after a reboot.
 
+Of a bridge that is saved the profiles are below /etc as well. Once it is taken down, tombstones below /run hide them
+until the next boot.
+
 Its checkpoints are not for us: a rollback puts the NIC's address back while a bridge that NetworkManager did not make
 keeps the port.
 
@@ -35,6 +38,7 @@ from tapbridge.owners.networkmanager_files import (
     link_state,
     port_profile,
     read_keyfile,
+    tombstone,
     write_keyfile,
 )
 from tapbridge.owners.owner import Move, Owner, clients_of, find_among, left_alone, refusal, warn
@@ -45,6 +49,7 @@ _VERSIONS: Final = ("1.42", "1.52")
 
 _STATES: Final = "/run/NetworkManager/devices"
 PROFILES: Final = "/run/NetworkManager/system-connections"
+SAVED: Final = "/etc/NetworkManager/system-connections"
 _LEASES: Final = "/var/lib/NetworkManager"
 _HALF: Final = 64
 _ETHERNET: Final = ("ethernet", "802-3-ethernet")
@@ -186,6 +191,7 @@ def _hand_over(client: Client, unit: str, nic: Keyfile, move: Move) -> HandOver:
     states: tuple[Step, ...] = (
         WriteLinkFile(folder=_STATES, link=bridge, content=link_state(ours[0], made=True)),
         WriteFile(path=_state_file(link), content=link_state(ours[1], made=False)),
+        *(WriteFile(path=path, content=None) for path in map(tombstone_path, ours) if move.read(path) is not None),
     )
     return HandOver(
         before=(StopUnit(unit=unit, clients=(client,)),),
@@ -205,19 +211,30 @@ def _give_back(owner: Owner, move: Move) -> HandOver:
     port = clients_of(move.state, nic.name, _NAME)
     metric = profile.get("ipv4", {}).get("route-metric")
     lease = _lease_file(client.profile, bridge.name, before, nic.name, move)
-    ours = [file.path for one in (client, *port) for file in one.files if one.profile != before]
+    held = [file.path for one in (client, *port) for file in one.files if one.profile != before]
+    ours = [path for path in held if not path.startswith(f"{SAVED}/")]
     files: list[Step] = [
         lease,
         WriteFile(path=_lease_path(client.profile, bridge.name), content=None),
         *(WriteFile(path=path, content=None) for path in ours),
         WriteFile(path=_state_file(bridge), content=None),
         WriteFile(path=_state_file(nic), content=link_state(before, made=False, metric=metric)),
+        *hold_back(move),
     ]
-    held = replace(client, link=nic.name, profile=before, files=())
+    on_nic = replace(client, link=nic.name, profile=before, files=())
     return HandOver(
         before=(StopUnit(unit=unit, clients=(client, *port)),),
-        after=(*files, StartUnit(unit=unit, clients=(held,))),
+        after=(*files, StartUnit(unit=unit, clients=(on_nic,))),
         risks=_restarts(move),
+    )
+
+
+def hold_back(move: Move) -> tuple[Step, ...]:
+    """NetworkManager sees no profile of a saved bridge that is taken down, whenever it looks before the next boot."""
+    texts = [move.read(saved_path(profile_path(move.source, port))) for port in ("", "-port")]
+    found = [read_keyfile(text or "").get("connection", {}).get("uuid", "") for text in texts]
+    return tuple(
+        WriteFile(path=tombstone_path(profile), content=tombstone(profile), mode=0o600) for profile in found if profile
     )
 
 
@@ -270,6 +287,16 @@ def _lease_path(profile: str, link: IfName) -> str:
 def profile_path(bridge: str, port: str = "") -> str:
     """Our profile for a bridge, or (`-port`) for its port, until the next boot."""
     return f"{PROFILES}/tapbridge-{bridge}{port}.nmconnection"
+
+
+def saved_path(path: str) -> str:
+    """Where a profile of ours is as well while the bridge is saved."""
+    return path.replace(PROFILES, SAVED, 1)
+
+
+def tombstone_path(profile: str) -> str:
+    """Where a file hides the profile of that UUID, if it is in a folder that counts less."""
+    return f"{PROFILES}/{profile}.nmmeta"
 
 
 def _state_file(link: Link) -> str:

@@ -116,6 +116,11 @@ def port_profile(nic: Keyfile, *, port: IfName, bridge: IfName, uuid: str, maste
     }
 
 
+def tombstone(profile: str) -> str:
+    """The file that hides a profile. It could be a link to /dev/null as well. See nms_keyfile_nmmeta_read()."""
+    return write_keyfile({"nmmeta": {"uuid": profile, "loaded-path": "/dev/null"}})
+
+
 def last_half(ip: str) -> str:
     """The last 64 bits of an IPv6 address, as an address."""
     packed = socket.inet_pton(socket.AF_INET6, ip)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
 from tapbridge.core.adopt import HandOver
 from tapbridge.model.errors import Refused
 from tapbridge.model.state import State
+from tapbridge.model.step import Step
 from tapbridge.model.values import IfName
+from tapbridge.owners import networkd, networkmanager, unit_files
 from tapbridge.owners.dhclient import DHCLIENT
 from tapbridge.owners.dhcpcd import DHCPCD
 from tapbridge.owners.ifupdown import find_stale
@@ -57,12 +60,17 @@ def hand_over(
     """
     move = Move(state=state, source=source, target=target, read=read, ask=ask, force=force)
     stale = tuple(find_stale(move))
-    if owner is None:
-        return HandOver(after=forget(move), risks=stale)
     try:
-        found = owner.kind.hand_over(owner, move)
+        found = owner.kind.hand_over(owner, move) if owner is not None else HandOver(after=forget(move))
     except Refused:
-        if not force and not move.back:
+        if owner is None or (not force and not move.back):
             raise
         found = left_alone(owner, move)
-    return replace(found, risks=found.risks + stale)
+    later = tuple(step for step in _hold_back(move) if step not in found.after) if move.back else ()
+    return replace(found, after=found.after + later, risks=found.risks + stale)
+
+
+def _hold_back(move: Move) -> Iterator[Step]:
+    """A saved bridge that is taken down is made again by the next boot, and not before."""
+    for kind in (networkd, networkmanager, unit_files):
+        yield from kind.hold_back(move)

@@ -31,8 +31,10 @@ from tapbridge.model.step import (
     SetMtu,
     SetUp,
     Step,
+    WriteFile,
 )
 from tapbridge.model.values import is_link_local
+from tapbridge.owners.owner import Move
 
 FOLDER: Final = "/etc/systemd/system"
 _TARGET: Final = "multi-user.target"
@@ -47,6 +49,7 @@ Wants=network-pre.target
 After=systemd-udev-trigger.service local-fs.target
 Before=network-pre.target dhcpcd.service shutdown.target
 Conflicts=shutdown.target
+ConditionPathExists=!{held_back}
 
 [Service]
 Type=oneshot
@@ -62,14 +65,31 @@ def unit_files(state: State, bridge: Link, nic: Link, *, with_network: bool) -> 
     text = _UNIT.format(
         bridge=bridge.name,
         nic=nic.name,
+        held_back=held_back_path(bridge.name),
         commands="\n".join(f"ExecStart={describe(step).command}" for step in steps),
     )
     name = f"tapbridge-{bridge.name}"
     pulled = f"# Written by tapbridge save.\n[Unit]\nWants={name}.service\n"
     return (
-        File(path=f"{FOLDER}/{name}.service", content=text),
+        File(path=_unit_path(bridge.name), content=text),
         File(path=f"{FOLDER}/{_TARGET}.d/{name}.conf", content=pulled),
     )
+
+
+def held_back_path(bridge: str) -> str:
+    """The file beside which the unit does not start, until the next boot."""
+    return f"/run/tapbridge/{bridge}.held-back"
+
+
+def hold_back(move: Move) -> tuple[Step, ...]:
+    """The unit makes none of a saved bridge that is taken down: whoever starts a target starts what that wants."""
+    if move.read(_unit_path(move.source)) is None:
+        return ()
+    return (WriteFile(path=held_back_path(move.source), content=""),)
+
+
+def _unit_path(bridge: str) -> str:
+    return f"{FOLDER}/tapbridge-{bridge}.service"
 
 
 def _make(bridge: Link, nic: Link) -> Iterator[Step]:

@@ -96,6 +96,19 @@ def test_a_saved_bridge_that_is_taken_down_returns_at_boot(root: Path) -> None:
     assert interfaces(root).read_bytes().startswith(INTERFACES.encode())
 
 
+def test_a_nic_and_a_name_are_of_one_saved_bridge(root: Path) -> None:
+    printed(root, "save")
+    printed(root, "down")
+    run("ip", "link", "add", "eth9", "type", "veth", "peer", "name", "p9")
+    assert codes(printed(root, "up", "eth9", code=3)) == ["saved-elsewhere"]
+    assert codes(printed(root, "up", "--bridge", "br7", "--save", code=3)) == ["saved-elsewhere"]
+    assert printed(root, "status")["bridges"] == []
+    assert printed(root, "up", "--bridge", "br7")["outcome"] == "done"
+    assert codes(printed(root, "save", "br7", code=3)) == ["saved-elsewhere"]
+    printed(root, "unsave", "br0")
+    assert printed(root, "save")["outcome"] == "done"
+
+
 def test_up_saves_what_it_has_made(root: Path) -> None:
     printed(root, "down")
     before = tree(root)

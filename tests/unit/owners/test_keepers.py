@@ -32,7 +32,7 @@ from tapbridge.owners.keep_ifupdown import IFUPDOWN
 from tapbridge.owners.keep_networkd import NETWORKD_KEEPER
 from tapbridge.owners.keep_networkmanager import NETWORKMANAGER_KEEPER
 from tapbridge.owners.keep_unit import DHCPCD_KEEPER, SYSTEMD_KEEPER
-from tapbridge.owners.keeper import Form, Scene, mark_file, require_plain
+from tapbridge.owners.keeper import Form, Keeper, Scene, mark_file, require_plain
 from tapbridge.owners.keepers import choose_keeper, competitors
 from tapbridge.owners.networkd_files import netdev_file, port_file, saved_port_file, settings
 from tapbridge.owners.owner import nobody
@@ -204,6 +204,7 @@ def test_a_unit_makes_what_is_there_for_good_by_the_commands_of_a_user() -> None
     lines = (unit.content or "").splitlines()
     assert unit.path == "/etc/systemd/system/tapbridge-br0.service"
     assert "Before=network-pre.target dhcpcd.service shutdown.target" in lines
+    assert "ConditionPathExists=!/run/tapbridge/br0.held-back" in lines
     assert [line.removeprefix("ExecStart=") for line in lines if line.startswith("ExecStart=")] == [
         f"ip link add br0 address {MAC} type bridge stp_state 0 mcast_snooping 0 forward_delay 1500",
         f"ip link set br0 alias 'tapbridge uplink={PERMANENT} nic=eth0'",
@@ -228,6 +229,21 @@ def test_dhcpcd_is_told_of_the_bridge_where_a_boot_starts_it() -> None:
         choose_keeper(scene("dhcpcd"), None)
     with pytest.raises(Refused, match=r"no boot starts dhcpcd\.service"):
         DHCPCD_KEEPER.form(scene("dhcpcd"))
+
+
+@pytest.mark.parametrize(
+    ("keeper", "one", "names"),
+    [
+        (NETWORKD_KEEPER, networkd(), ["/run/systemd/network/00-1-tapbridge-br0.netdev.d/held-back.conf"]),
+        (NETWORKMANAGER_KEEPER, networkmanager(), [f"/run/NetworkManager/system-connections/{UUID}.nmmeta"]),
+        (IFUPDOWN, ifupdown(), []),
+        (SYSTEMD_KEEPER, scene(), ["/run/tapbridge/br0.held-back"]),
+    ],
+)
+def test_a_keeper_knows_what_holds_its_files_back(keeper: Keeper, one: Scene, names: list[str]) -> None:
+    files = tuple(Written(before=File(path=file.path), after=file) for file in keeper.form(one).files)
+    saved = Permanent(bridge=BR0, nic=ETH0, keeper=keeper.name, files=files)
+    assert list(keeper.held_back_by(saved)[:1]) == names
 
 
 @pytest.mark.parametrize(

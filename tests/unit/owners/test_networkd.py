@@ -135,6 +135,42 @@ def test_there_and_back_the_host_is_never_cut_off_and_nothing_is_left() -> None:
     assert {r.dst for r in back.after.routes_of(NIC)} >= {"0.0.0.0/0", "192.0.2.0/24", "::/0"}
 
 
+SAVED = "/etc/systemd/network/00-1-tapbridge-"
+HELD_BACK = {
+    f"/run/systemd/network/00-1-tapbridge-{name}.d/held-back.conf": "[Match]\nHost=!*\n"
+    for name in ("br0.netdev", "br0.network", "eth0.network")
+}
+
+
+@pytest.mark.parametrize("booted", [False, True])
+def test_the_files_of_a_saved_bridge_are_held_back_before_they_are_read_until_it_is_there_again(booted: bool) -> None:
+    plan = adopted()
+    live = written(plan, DISK)
+    saved = {f"{SAVED}br0.netdev": "", **{f"{SAVED}{x}.network": live[OURS[x]] for x in (NIC, BRIDGE)}}
+    disk, state = {**live, **saved}, plan.after
+    if booted:
+        disk = {path: text for path, text in disk.items() if path not in OURS.values()}
+        held = LeaseFile(path=f"{SAVED}br0.network", sha256="")
+        state = replace(state, clients=(replace(state.clients[0], files=(held,)),))
+    back = released(state, disk)
+    steps = [step.path if isinstance(step, WriteFile) else type(step) for step in back.steps]
+    assert max(steps.index(path) for path in HELD_BACK) < steps.index(ReloadClient)
+    down = written(back, disk)
+    comment = "# Written by tapbridge: not before the next boot.\n"
+    assert down == {**DISK, **saved, **{path: comment + text for path, text in HELD_BACK.items()}}
+    again = adopted(disk=down)
+    assert [step.path for step in again.steps if isinstance(step, WriteFile)][-3:] == list(HELD_BACK)
+    assert written(again, down) == {**live, **saved}
+
+
+def test_they_are_held_back_also_where_nobody_reads_them_now() -> None:
+    plan = adopted()
+    disk = {**written(plan, DISK), f"{SAVED}br0.netdev": ""}
+    stopped = replace(plan.after, clients=())
+    handed = hand_over(None, stopped, BRIDGE, NIC, read=disk.get)
+    assert written(release(Release(bridge=BRIDGE), stopped, handed), disk).keys() >= HELD_BACK.keys()
+
+
 def test_the_nic_has_no_ipv4_address_that_could_be_thrown_away_when_it_is_taken_back() -> None:
     plan = adopted()
     back = released(plan.after, written(plan, DISK))

@@ -102,7 +102,7 @@ def test_a_text_means_for_the_bridge_what_it_meant_for_the_nic(one: str, other: 
 def test_a_boot_makes_the_bridge_of_three_more_files() -> None:
     assert netdev_file("br0", MAC).splitlines()[1:] == [
         *("[NetDev]", "Name=br0", "Kind=bridge", f"MACAddress={MAC}", ""),
-        *("[Bridge]", "STP=no", "ForwardDelaySec=0", "MulticastSnooping=no"),
+        *("[Bridge]", "STP=no", "MulticastSnooping=no"),
     ]
     assert netdev_file("br0", MAC, vlan_aware=True) == netdev_file("br0", MAC) + "VLANFiltering=yes\n"
     text = saved_port_file(

@@ -200,6 +200,32 @@ def test_there_and_back_leaves_the_files_as_they_were() -> None:
     assert told == read_keyfile(STATE)["device"]
 
 
+def test_the_profiles_of_a_saved_bridge_are_hidden_until_it_is_there_again() -> None:
+    there = handed_over()
+    *_, start = there.after
+    assert isinstance(start, StartUnit)
+    uuids = [client.profile for client in start.clients]
+    run, etc = (f"/{place}/NetworkManager/system-connections" for place in ("run", "etc"))
+    names = "tapbridge-br0.nmconnection", "tapbridge-br0-port.nmconnection"
+    saved = {f"{etc}/{name}": written(there)[f"{run}/{name}"] for name in names}
+    disk: dict[str, str | None] = {**FILES, **saved}
+    clients = tuple(
+        replace(client, files=(LeaseFile(path=path, sha256=""),))
+        for client, path in zip(start.clients, saved, strict=True)
+    )
+    booted = replace(HOST, clients=clients)
+    ask = answering(ANSWERS)
+    back = hand_over(find_owner(booted, BRIDGE), booted, BRIDGE, NIC, read=disk.get, ask=ask)
+    stones = {f"{run}/{uuid}.nmmeta": f"[nmmeta]\nuuid={uuid}\nloaded-path=/dev/null\n" for uuid in uuids}
+    assert {path: text for path, text in written(back).items() if "system-connections" in path} == stones
+    assert {step.mode for step in back.after if isinstance(step, WriteFile) and step.path in stones} == {0o600}
+    assert isinstance(back.after[-1], StartUnit)
+    disk |= written(back)
+    files = {path: text for path, text in disk.items() if text is not None}
+    again = written(handed_over(files=files))
+    assert {path: again[path] for path in stones} == dict.fromkeys(stones)
+
+
 def test_a_bridge_whose_profile_is_somebody_else_s_is_left_alone() -> None:
     bridged = replace(HOST, clients=(replace(CLIENT, link=BRIDGE),))
     back = hand_over(find_owner(bridged, BRIDGE), bridged, BRIDGE, NIC, read=FILES.get, ask=answering(ANSWERS))

@@ -11,6 +11,7 @@ from tapbridge.model.errors import Exit, Refused
 from tapbridge.model.state import PERMANENT, Address, Client, LeaseFile, Link, State
 from tapbridge.model.step import PutAddress, StartClient, StopClient, WriteFile
 from tapbridge.model.values import IfName
+from tapbridge.owners.dhcpcd_files import manage, origin_of, with_origin
 from tapbridge.owners.owner import Read
 from tapbridge.owners.table import find_owner, hand_over
 
@@ -228,6 +229,32 @@ def test_a_dhcpcd_that_chooses_its_links_is_told_which() -> None:
     (text,) = (step.content for step in handed.after if isinstance(step, WriteFile) and step.path.endswith(".conf"))
     assert text is not None
     assert text.splitlines()[1:] == ["denyinterfaces eth0 tbkeep* tbpeer*", "duid", "interface br0"]
+
+
+@pytest.mark.parametrize("booted", [False, True])
+def test_dhcpcd_has_the_nic_again_by_a_copy_as_long_as_its_configuration_names_the_saved_bridge(booted: bool) -> None:
+    own, copy = "/run/dhcpcd.br0.conf", "/run/dhcpcd.eth0.conf"
+    words = ("/usr/sbin/dhcpcd", "-q") if booted else ("/usr/sbin/dhcpcd", "-f", own, "-q")
+    saved = manage("interface br0\nmetric 5\n", "eth0", "br0")
+    unit = "/etc/systemd/system/tapbridge-br0.service"
+    disk = {"/etc/dhcpcd.conf": saved, own: with_origin(saved, None), unit: ""}
+    state = host(replace(client("dhcpcd", argv=words), link=BRIDGE))
+    handed = hand_over(find_owner(state, BRIDGE), state, BRIDGE, NIC, read=disk.get)
+    files = {step.path: step.content for step in handed.after if isinstance(step, WriteFile)}
+    (start,) = (step for step in handed.after if isinstance(step, StartClient))
+    assert start.client.argv == ("/usr/sbin/dhcpcd", "-f", copy, "-q")
+    text = files[copy] or ""
+    assert "interface eth0\nmetric 5\n" in text
+    assert "denyinterfaces eth0" not in text
+    assert files.keys() == {copy, "/run/tapbridge/br0.held-back", *([] if booted else [own])}
+
+    state = host(client("dhcpcd", argv=start.client.argv))
+    disk[copy] = text
+    there = hand_over(find_owner(state, NIC), state, NIC, BRIDGE, read=disk.get)
+    files = {step.path: step.content for step in there.after if isinstance(step, WriteFile)}
+    assert files.keys() == {copy, own}
+    assert (files[copy], origin_of(files[own] or "")) == (None, None)
+    assert "interface br0\nmetric 5\n" in (files[own] or "")
 
 
 def test_dhcpcd_without_a_lease_is_a_risk() -> None:
