@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+from kit.changes import until
 from kit.container import GATEWAY, NIC_MAC, Container
 
 UP = ("tapbridge", "up", "--yes", "--quiet", "--confirm", "0", "--save")
@@ -30,10 +31,15 @@ def network(host: Container, link: str) -> list[str]:
     NetworkManager makes the link-local address of the name as well, dhcpcd the metric of the link's number.
     """
     shown = host.run(f"ip -o addr show dev {link}; ip -4 route show dev {link}; ip -6 route show dev {link}").stdout
-    passing = r"valid_lft \S+ preferred_lft \S+| tentative|^\d+: |(?<=inet6 fe80::)\S+|\\ *"
+    passing = r"valid_lft \S+ preferred_lft \S+| expires \S+| tentative|^\d+: |(?<=inet6 fe80::)\S+|\\ *"
     passing += r"| metric \d+(?= brd)| metric 100\d\b"
     shown = re.sub(passing, "", shown, flags=re.MULTILINE).replace(link, "LINK")
     return sorted({" ".join(line.split()) for line in shown.splitlines()})
+
+
+def assert_network(host: Container, link: str, wanted: list[str]) -> None:
+    """The link has these addresses and routes, soon."""
+    assert until(lambda: network(host, link) == wanted, 20), "\n".join(sorted({*network(host, link)} ^ {*wanted}))
 
 
 def status(host: Container) -> dict[str, object]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from kit.changes import until
 from kit.command import run
 from kit.container import DHCPCD, GATEWAY, NIC_MAC, Container, container
-from kit.saving import DOWN, UP, assert_bridged, files, ip, network, status
+from kit.saving import DOWN, UP, assert_bridged, assert_network, files, ip, network, status
 from kit.tally import WHOLE
 
 STATIC = f"""auto eth0 eth0:1
@@ -54,6 +53,7 @@ Destination=203.0.113.0/24
 Gateway=192.0.2.9
 """
 NETPLAN = "network: {version: 2, renderer: networkd, ethernets: {eth0: {dhcp4: true}}}\n"
+ROUTER = ("--enable-ra", "--dhcp-range=2001:db8::100,2001:db8::1ff,slaac,64,300")
 INTERFACES = """# The host's own.
 source /etc/network/interfaces.d/*
 
@@ -86,14 +86,14 @@ def assert_it_comes_and_goes(host: Container, owner: str | None) -> str:
     assert json.loads(again.stdout)["outcome"] == "nothing"
     host.reboot()
     assert_bridged(host, address, owner)
-    assert until(lambda: network(host, "br0") == everything), (network(host, "br0"), everything)
+    assert_network(host, "br0", everything)
     assert host.lease() == identity
     host.run("tapbridge", "unsave", "--quiet")
     assert files(host) == before
     assert ip(host, "br0") == address
     host.run(*DOWN)
     assert ip(host, "eth0") == address
-    assert until(lambda: network(host, "eth0") == everything), (network(host, "eth0"), everything)
+    assert_network(host, "eth0", everything)
     host.reboot()
     host.wait_for(f"ip -4 -o addr show dev eth0 | grep -q ' {address} '")
     assert not Path(host.path("/sys/class/net/br0")).exists()
@@ -121,12 +121,12 @@ def assert_static_comes_and_goes(host: Container) -> None:
     assert [line for line in everything if "2001:db8::7/64" in line or "192.0.2.8/24" in line or "203.0.113" in line]
     host.run(*UP)
     host.reboot()
-    assert until(lambda: network(host, "br0") == everything), (network(host, "br0"), everything)
+    assert_network(host, "br0", everything)
     assert host.run("ping", "-c1", "-W2", GATEWAY).returncode == 0
     host.run("tapbridge", "unsave", "--quiet")
     host.run(*DOWN)
     assert files(host) == before
-    assert until(lambda: network(host, "eth0") == everything), (network(host, "eth0"), everything)
+    assert_network(host, "eth0", everything)
 
 
 def test_static_stanzas_of_ifupdown_s_are_the_bridge_s(host: Container) -> None:
@@ -190,7 +190,7 @@ def test_a_static_address_of_nobody_s_comes_by_a_unit(host: Container) -> None:
     assert verified.stdout + verified.stderr == ""
     host.reboot()
     assert_bridged(host, "192.0.2.7/24", None)
-    assert until(lambda: network(host, "br0") == everything), (network(host, "br0"), everything)
+    assert_network(host, "br0", everything)
     host.run("tapbridge", "unsave", "--quiet")
     assert files(host) == before
     host.run(*DOWN)
@@ -208,10 +208,15 @@ def test_dhcpcd_takes_a_bridge_that_a_unit_makes(host: Container) -> None:
 @pytest.fixture
 def networkd(host: Container) -> Container:
     """The same, with a lease of systemd-networkd's on eth0."""
+    start_networkd(host)
+    return host
+
+
+def start_networkd(host: Container) -> None:
+    """Let it look after eth0, at every boot."""
     host.path("/etc/systemd/network/eth0.network").write_text(f"[Match]\nMACAddress={NIC_MAC}\n[Network]\nDHCP=yes\n")
     host.run("systemctl enable systemd-networkd systemd-resolved; systemctl start systemd-resolved systemd-networkd")
     host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
-    return host
 
 
 def test_networkd_s_files_have_the_bridge(networkd: Container) -> None:
@@ -231,9 +236,14 @@ def test_a_bridge_of_netplan_s_nic_is_networkd_s(host: Container) -> None:
     assert_bridged(host, address, "systemd-networkd")
 
 
-def test_networkmanager_s_profiles_are_the_bridge_s(host: Container) -> None:
+def start_networkmanager(host: Container) -> None:
+    """Let it look after eth0, at every boot."""
     host.run("systemctl", "enable", "--now", "NetworkManager")
     host.wait_for("nmcli -t -f DEVICE,STATE device | grep -qx eth0:connected")
+
+
+def test_networkmanager_s_profiles_are_the_bridge_s(host: Container) -> None:
+    start_networkmanager(host)
     assert_it_comes_and_goes(host, "NetworkManager")
 
 
@@ -242,8 +252,7 @@ def test_a_static_profile_is_the_bridge_s(host: Container) -> None:
     path = host.path("/etc/NetworkManager/system-connections/office.nmconnection")
     path.write_text(OFFICE)
     path.chmod(0o600)
-    host.run("systemctl", "enable", "--now", "NetworkManager")
-    host.wait_for("nmcli -t -f DEVICE,STATE device | grep -qx eth0:connected")
+    start_networkmanager(host)
     assert_static_comes_and_goes(host)
 
 
@@ -253,6 +262,30 @@ def test_a_static_file_of_networkd_s_is_the_bridge_s(host: Container) -> None:
     host.run("systemctl", "enable", "--now", "systemd-networkd")
     host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
     assert_static_comes_and_goes(host)
+
+
+@pytest.fixture(params=("bookworm", "trixie"))
+def routed(request: pytest.FixtureRequest) -> Iterator[Container]:
+    """A Debian on a LAN whose router advertises itself, and gives leases by DHCPv6 as well."""
+    with container(request.param, server=ROUTER) as booted:
+        with booted.lan.entered():
+            Path("/proc/sys/net/ipv6/conf/lan0/forwarding").write_text("1")  # or it is no router by its word
+        yield booted
+
+
+@pytest.mark.skipif(not WHOLE, reason="IPv4 goes the same way: script/test system --all")
+@pytest.mark.parametrize(
+    ("start", "owner"), [(start_networkd, "systemd-networkd"), (start_networkmanager, "NetworkManager")]
+)
+def test_ipv6_by_dhcp_and_by_a_router_is_the_bridge_s(
+    routed: Container, start: Callable[[Container], None], owner: str
+) -> None:
+    start(routed)
+    routed.wait_for("ip -6 -o addr show dev eth0 | grep ' 2001:db8::1..*/128' | grep -qv tentative", 20)
+    routed.wait_for("ip -6 -o addr show dev eth0 | grep ' 2001:db8::.*/64' | grep -qv tentative", 20)
+    routed.wait_for("ip -6 route show default dev eth0 | grep -q via", 20)
+    assert_it_comes_and_goes(routed, owner)
+    assert not [word for word in ("NOADDR", "RELEASE", "DECLINE") if word in routed.served()]
 
 
 def test_what_is_not_confirmed_is_not_saved(networkd: Container) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from kit.changes import until
 from kit.container import DHCPCD, NIC_MAC, Container, container
-from kit.saving import DOWN, UP, assert_bridged, files, ip, network
+from kit.saving import DOWN, UP, assert_bridged, assert_network, files, ip, network
 from kit.tally import WHOLE
 
 HELD_BACK = "find /run -path '*/tapbridge*held-back*' -o -name '*.nmmeta'"
@@ -42,7 +42,7 @@ def assert_held_back(host: Container, address: str | None, everything: list[str]
     """The NIC has what it had, whoever reads his files."""
     for _ in range(2):
         assert until(lambda: ip(host, "eth0") == address)
-        assert until(lambda: network(host, "eth0") == everything), (network(host, "eth0"), everything)
+        assert_network(host, "eth0", everything)
         assert not Path(host.path("/sys/class/net/br0")).exists()
         read_anew(host)
 
@@ -70,7 +70,7 @@ def assert_it_returns_at_boot(host: Container, owner: str | None) -> None:
     assert files(host) == before
     assert host.run(HELD_BACK).stdout == ""
     read_anew(host)
-    assert until(lambda: network(host, "eth0") == everything)
+    assert_network(host, "eth0", everything)
     host.reboot()
     host.wait_for(f"ip -4 -o addr show dev eth0 | grep -q ' {address} '")
     assert not Path(host.path("/sys/class/net/br0")).exists()
@@ -123,5 +123,5 @@ def test_a_down_that_is_killed_is_taken_back_and_the_files_count_again(
     assert networkd.run(HELD_BACK).stdout == ""
     read_anew(networkd)
     assert_bridged(networkd, address, "systemd-networkd")
-    assert until(lambda: network(networkd, "br0") == everything), (network(networkd, "br0"), everything)
+    assert_network(networkd, "br0", everything)
     assert_down(networkd, address, everything)
