@@ -61,3 +61,16 @@ def assert_bridged(host: Container, address: str | None, owner: str | None) -> N
     host.run("tapbridge", "tap", "add", "guest0", "--bridge", "br0", "--quiet")
     assert "master br0" in host.run("ip", "link", "show", "dev", "guest0").stdout
     host.run("tapbridge", "tap", "del", "guest0", "--quiet")
+
+
+def start_networkd(host: Container) -> None:
+    """Let it look after eth0, at every boot."""
+    host.path("/etc/systemd/network/eth0.network").write_text(f"[Match]\nMACAddress={NIC_MAC}\n[Network]\nDHCP=yes\n")
+    host.run("systemctl enable systemd-networkd systemd-resolved; systemctl start systemd-resolved systemd-networkd")
+    host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
+
+
+def start_networkmanager(host: Container) -> None:
+    """Let it look after eth0, at every boot."""
+    host.run("systemctl", "enable", "--now", "NetworkManager")
+    host.wait_for("nmcli -t -f DEVICE,STATE device | grep -qx eth0:connected")

@@ -9,8 +9,19 @@ from pathlib import Path
 import pytest
 
 from kit.command import run
-from kit.container import DHCPCD, GATEWAY, NIC_MAC, Container, container
-from kit.saving import DOWN, UP, assert_bridged, assert_network, files, ip, network, status
+from kit.container import DHCPCD, GATEWAY, Container, container
+from kit.saving import (
+    DOWN,
+    UP,
+    assert_bridged,
+    assert_network,
+    files,
+    ip,
+    network,
+    start_networkd,
+    start_networkmanager,
+    status,
+)
 from kit.tally import WHOLE
 
 STATIC = f"""auto eth0 eth0:1
@@ -212,13 +223,6 @@ def networkd(host: Container) -> Container:
     return host
 
 
-def start_networkd(host: Container) -> None:
-    """Let it look after eth0, at every boot."""
-    host.path("/etc/systemd/network/eth0.network").write_text(f"[Match]\nMACAddress={NIC_MAC}\n[Network]\nDHCP=yes\n")
-    host.run("systemctl enable systemd-networkd systemd-resolved; systemctl start systemd-resolved systemd-networkd")
-    host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
-
-
 def test_networkd_s_files_have_the_bridge(networkd: Container) -> None:
     assert_it_comes_and_goes(networkd, "systemd-networkd")
 
@@ -234,12 +238,6 @@ def test_a_bridge_of_netplan_s_nic_is_networkd_s(host: Container) -> None:
     assert {"not-checked", "other-author"} == {finding["code"] for finding in told}
     host.run("netplan", "apply")
     assert_bridged(host, address, "systemd-networkd")
-
-
-def start_networkmanager(host: Container) -> None:
-    """Let it look after eth0, at every boot."""
-    host.run("systemctl", "enable", "--now", "NetworkManager")
-    host.wait_for("nmcli -t -f DEVICE,STATE device | grep -qx eth0:connected")
 
 
 def test_networkmanager_s_profiles_are_the_bridge_s(host: Container) -> None:

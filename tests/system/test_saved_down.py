@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from kit.changes import until
-from kit.container import DHCPCD, NIC_MAC, Container, container
-from kit.saving import DOWN, UP, assert_bridged, assert_network, files, ip, network
+from kit.container import DHCPCD, Container, container
+from kit.saving import (
+    DOWN,
+    UP,
+    assert_bridged,
+    assert_network,
+    files,
+    ip,
+    network,
+    start_networkd,
+    start_networkmanager,
+)
 from kit.tally import WHOLE
 
 HELD_BACK = "find /run -path '*/tapbridge*held-back*' -o -name '*.nmmeta'"
@@ -77,23 +87,14 @@ def assert_it_returns_at_boot(host: Container, owner: str | None) -> None:
     assert not [word for word in ("NAK", "RELEASE", "DECLINE") if word in host.served()[mark:]]
 
 
-@pytest.fixture
-def networkd(host: Container) -> Container:
-    """The same, with a lease of systemd-networkd's on eth0."""
-    host.path("/etc/systemd/network/eth0.network").write_text(f"[Match]\nMACAddress={NIC_MAC}\n[Network]\nDHCP=yes\n")
-    host.run("systemctl", "enable", "--now", "systemd-networkd")
-    host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
-    return host
-
-
-def test_networkd_s_files_are_held_back(networkd: Container) -> None:
-    assert_it_returns_at_boot(networkd, "systemd-networkd")
+def test_networkd_s_files_are_held_back(host: Container) -> None:
+    start_networkd(host)
+    assert_it_returns_at_boot(host, "systemd-networkd")
 
 
 @pytest.mark.skipif(not WHOLE, reason="its files are held back likewise: script/test system --all")
 def test_networkmanager_s_profiles_are_held_back(host: Container) -> None:
-    host.run("systemctl", "enable", "--now", "NetworkManager")
-    host.wait_for("nmcli -t -f DEVICE,STATE device | grep -qx eth0:connected")
+    start_networkmanager(host)
     assert_it_returns_at_boot(host, "NetworkManager")
 
 
@@ -108,20 +109,27 @@ def test_dhcpcd_s_unit_is_held_back(host: Container) -> None:
 
 @pytest.mark.skipif(not WHOLE, reason="each takes six seconds: script/test system --all")
 @pytest.mark.parametrize("booted", [False, True])
-@pytest.mark.parametrize("point", ["WriteFile#3", "ReloadClient#1", "AwaitClient#2"])
+@pytest.mark.parametrize(
+    ("start", "owner", "point"),
+    [
+        *((start_networkd, "systemd-networkd", one) for one in ("WriteFile#3", "ReloadClient#1", "AwaitClient#2")),
+        *((start_networkmanager, "NetworkManager", one) for one in ("StopUnit#1", "WriteFile#6", "StartUnit#1")),
+    ],
+)
 def test_a_down_that_is_killed_is_taken_back_and_the_files_count_again(
-    networkd: Container, point: str, booted: bool
+    host: Container, start: Callable[[Container], None], owner: str, point: str, booted: bool
 ) -> None:
-    address, everything = ip(networkd, "eth0"), network(networkd, "eth0")
-    networkd.run(*UP)
+    start(host)
+    address, everything = ip(host, "eth0"), network(host, "eth0")
+    host.run(*UP)
     if booted:
-        networkd.reboot()
-        assert_bridged(networkd, address, "systemd-networkd")
-    networkd.cut_off(point, *DOWN[1:])
-    networkd.run("tapbridge", "recover")
-    assert_bridged(networkd, address, "systemd-networkd")
-    assert networkd.run(HELD_BACK).stdout == ""
-    read_anew(networkd)
-    assert_bridged(networkd, address, "systemd-networkd")
-    assert_network(networkd, "br0", everything)
-    assert_down(networkd, address, everything)
+        host.reboot()
+        assert_bridged(host, address, owner)
+    host.cut_off(point, *DOWN[1:])
+    host.run("tapbridge", "recover")
+    assert_bridged(host, address, owner)
+    assert host.run(HELD_BACK).stdout == ""
+    read_anew(host)
+    assert_bridged(host, address, owner)
+    assert_network(host, "br0", everything)
+    assert_down(host, address, everything)
