@@ -18,10 +18,12 @@ def hand_over(
     not built, unless forced.
     """
     from tapbridge.linux.files import find_text
+    from tapbridge.linux.processes import in_our_netns
     from tapbridge.linux.programs import ask
     from tapbridge.owners import table
 
     def read(path: str) -> str | None:
         return written[path] if written and path in written else find_text(path)
 
-    return table.hand_over(table.find_owner(state, source), state, source, target, read=read, ask=ask, force=force)
+    owner, of_boot = table.find_owner(state, source), in_our_netns(1)
+    return table.hand_over(owner, state, source, target, read=read, ask=ask, force=force, of_boot=of_boot)

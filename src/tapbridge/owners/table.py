@@ -50,27 +50,33 @@ def hand_over(
     read: Read,
     ask: Ask = nobody,
     force: bool = False,
+    of_boot: bool = True,
 ) -> HandOver:
     """What must be done before and after a link's addresses and routes move from `source` to `target`.
 
     The links are named as they will be called after the move, as seen by the owner: up, NIC and bridge; down, bridge
     and NIC; where the target takes over the name of the source, that name twice. `read` gives the text of a file, None
-    where there is none, `ask` what a program says. Raises Refused for an owner that cannot be handed over; with
-    `force`, and on the way back, from which nobody is kept, it is left as it is, and a finding says what that means.
+    where there is none, `ask` what a program says; `of_boot` is whether this is the network that a boot makes of these
+    files. Raises Refused for an owner that cannot be handed over; with `force`, and on the way back, from which nobody
+    is kept, it is left as it is, and a finding says what that means.
     """
     move = Move(state=state, source=source, target=target, read=read, ask=ask, force=force)
     stale = tuple(find_stale(move))
-    try:
-        found = owner.kind.hand_over(owner, move) if owner is not None else HandOver(after=forget(move))
-    except Refused:
-        if owner is None or (not force and not move.back):
-            raise
-        found = left_alone(owner, move)
-    later = tuple(step for step in _hold_back(move) if step not in found.after) if move.back else ()
+    found = HandOver()
+    if owner is not None:
+        try:
+            found = owner.kind.hand_over(owner, move)
+        except Refused:
+            if not force and not move.back:
+                raise
+            found = left_alone(owner, move)
+    later = tuple(step for step in _later(owner, move) if step not in found.after) if of_boot else ()
     return replace(found, after=found.after + later, risks=found.risks + stale)
 
 
-def _hold_back(move: Move) -> Iterator[Step]:
-    """A saved bridge that is taken down is made again by the next boot, and not before."""
-    for kind in (networkd, networkmanager, unit_files):
+def _later(owner: Owner | None, move: Move) -> Iterator[Step]:
+    """Our files go with the bridge, also where nobody holds it; and one that is saved nobody makes before the boot."""
+    if owner is None:
+        yield from forget(move)
+    for kind in (networkd, networkmanager, unit_files) if move.back else ():
         yield from kind.hold_back(move)

@@ -169,6 +169,7 @@ def test_they_are_held_back_also_where_nobody_reads_them_now() -> None:
     stopped = replace(plan.after, clients=())
     handed = hand_over(None, stopped, BRIDGE, NIC, read=disk.get)
     assert written(release(Release(bridge=BRIDGE), stopped, handed), disk).keys() >= HELD_BACK.keys()
+    assert hand_over(None, stopped, BRIDGE, NIC, read=disk.get, of_boot=False).after == ()  # another network's
 
 
 def test_the_nic_has_no_ipv4_address_that_could_be_thrown_away_when_it_is_taken_back() -> None:
