@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,7 +71,7 @@ def plan_save(
     scene = _scene(world, state, bridge, port, written or {})
     there = read_record(world, bridge.name)
     if there is not None:
-        return _again(world, host, state, there)
+        return _again(world, host, scene, there)
     _require_free(world, port.name)
     keeper = choose_keeper(scene, keeper_name)
     form = keeper.form(scene)
@@ -130,7 +130,7 @@ def read_record(world: World, bridge: str) -> Permanent | None:
     return core.load_permanent(find_text(path), path)
 
 
-def _again(world: World, host: LinuxHost, state: State, permanent: Permanent) -> Change:
+def _again(world: World, host: LinuxHost, scene: Scene, permanent: Permanent) -> Change:
     """Saved already: nothing to do, if nobody has changed what was written. Raises Refused."""
     there = _read_below(world, host, [written.after.path for written in permanent.files])
     if not core.is_there(permanent, there):
@@ -141,8 +141,30 @@ def _again(world: World, host: LinuxHost, state: State, permanent: Permanent) ->
             code="changed-since",
             subject=permanent.bridge,
         )
-    nothing = Plan(command="save", stages=(), before=state, after=state)
-    return Change(plan=nothing, bridge=permanent.bridge, keeper=permanent.keeper)
+    nothing = Plan(command="save", stages=(), before=scene.state, after=scene.state)
+    findings = tuple(_otherwise(scene, permanent))
+    return Change(plan=nothing, bridge=permanent.bridge, keeper=permanent.keeper, findings=findings)
+
+
+def _otherwise(scene: Scene, permanent: Permanent) -> Iterator[Finding]:
+    """Whether it would be saved otherwise now: it was down meanwhile, say, and the NIC got another address."""
+    from tapbridge.owners.keepers import find_keeper
+
+    keeper = find_keeper(permanent.keeper)
+    try:
+        files = keeper.form(scene).files if keeper is not None else ()
+    except Refused:  # a boot has made it, by these very files
+        return
+    saved = {written.after.path: written.after.content for written in permanent.files}
+    other = [file.path for file in files if file.content != saved.get(file.path)]
+    if other:
+        yield Finding(
+            code="saved-otherwise",
+            severity=Severity.WARNING,
+            subject=permanent.bridge,
+            message=f"{permanent.bridge} is saved otherwise than it is now: {', '.join(other)}",
+            fix=f"tapbridge unsave {permanent.bridge}, then tapbridge save {permanent.bridge}",
+        )
 
 
 def _change(

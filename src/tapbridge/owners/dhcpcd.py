@@ -103,7 +103,7 @@ def _carry_configuration(argv: tuple[str, ...], move: Move) -> tuple[tuple[str, 
     carried = carry_configuration(text, move.source, move.target)
     if not told.alone:
         carried = manage(carried, move.source, move.target)
-    if carried == text:
+    if told.alone and carried == text:
         return argv, gone
     own = own_configuration(move.target)
     return with_configuration(argv, own), (*gone, WriteFile(path=own, content=with_origin(carried, path)))

@@ -22,8 +22,9 @@ def manage(text: str, source: str, target: str) -> str:
     """The configuration for one that chooses its links by itself: the target, which as a bridge it would not choose
     unless it is named, but neither the source, which is its port, nor what is there only while the bridge is made."""
     named = any(line.split()[:2] == ["interface", target] for line in text.splitlines())
+    begin = "" if denies(text, source) else _denial(source)
     end = "" if named else f"interface {target}\n"
-    return f"{_denial(source)}{text}" + ("" if text.endswith("\n") else "\n") + end
+    return begin + text + ("" if text.endswith("\n") else "\n") + end
 
 
 def denies(text: str, source: str) -> bool:

@@ -96,6 +96,14 @@ def test_a_saved_bridge_that_is_taken_down_returns_at_boot(root: Path) -> None:
     assert interfaces(root).read_bytes().startswith(INTERFACES.encode())
 
 
+def test_what_is_saved_otherwise_than_it_is_now_is_told(root: Path) -> None:
+    printed(root, "save", "--for", "systemd")
+    assert codes(printed(root, "save")) == []
+    run("ip", "addr", "add", "192.0.2.99/24", "dev", "br0")
+    again = printed(root, "save")
+    assert (again["outcome"], codes(again)) == ("nothing", ["saved-otherwise"])
+
+
 def test_a_nic_and_a_name_are_of_one_saved_bridge(root: Path) -> None:
     printed(root, "save")
     printed(root, "down")
