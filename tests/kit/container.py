@@ -136,6 +136,7 @@ class Container:
                 )
             stack.callback(self._end)
             self._wait_until(ready)
+            ready.close()  # nobody reads it any more, and from the eleventh word on systemd would wait for that
             self.leader = _leader(self._nspawn.pid)
             self._boot = stack.pop_all()
 
