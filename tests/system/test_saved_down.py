@@ -35,8 +35,8 @@ def host(request: pytest.FixtureRequest) -> Iterator[Container]:
 
 def read_anew(host: Container) -> None:
     """Let everybody read his files, and start what a target may start anew."""
-    host.run("systemctl daemon-reload; systemctl try-restart systemd-networkd NetworkManager")
-    host.run("systemctl", "start", "tapbridge-br0.service", check=False)
+    host.run("systemctl reset-failed; systemctl try-restart systemd-networkd NetworkManager")
+    host.run("systemctl", "start", "multi-user.target")
 
 
 def assert_down(host: Container, address: str | None, everything: list[str]) -> None:

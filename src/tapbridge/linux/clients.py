@@ -184,6 +184,7 @@ def _unit_of(client: Client) -> str | None:
     """The service that starts a client by the very words that it has, if there is one: its own, or that of its name."""
     if client.program != dhcpcd_processes.NAME:
         return None  # another would deconfigure its link, or take a second one
+    systemd.reload()  # it may have got other words, or its own again; that, systemd does not find out by itself
     for unit in (os.path.basename(client.cgroup), f"{client.program}.service"):
         words = tuple(word for word in systemd.find_command(unit) if word not in dhcpcd.AT_ONCE)
         if words == client.argv:

@@ -14,11 +14,19 @@ meanwhile, and ask for it again likewise.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Final
 
 from tapbridge.core.adopt import HandOver
-from tapbridge.core.dhcpcd import CONFIGURATION, own_configuration, read_invocation, with_configuration, with_link
+from tapbridge.core.dhcpcd import (
+    AT_ONCE,
+    CONFIGURATION,
+    own_configuration,
+    read_invocation,
+    with_configuration,
+    with_link,
+)
 from tapbridge.model.state import Client, State
 from tapbridge.model.step import StartClient, Step, StopClient, WriteFile
 from tapbridge.model.values import IfName
@@ -28,6 +36,11 @@ from tapbridge.owners.owner import Move, Owner, clients_of, find_among, refusal,
 
 _ELSEWHERE: Final = "/proc/"
 _SERVICE: Final = "/dhcpcd@"
+_UNIT: Final = "dhcpcd.service"
+_DROP_IN: Final = f"/run/systemd/system/{_UNIT}.d/tapbridge.conf"
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_./:=,+-]+")
+"""Words that mean in a unit what they mean to a program."""
+
 _LEASE_MODE: Final = 0o640
 
 
@@ -82,7 +95,20 @@ def _replace_client(client: Client, move: Move) -> tuple[Step, ...]:
         return (StartClient(client=replace(client, pid=0)),)
     argv, conf = _carry_configuration(with_link(client.argv, move.source, move.target), move)
     start = StartClient(client=replace(client, pid=0, link=move.target, argv=argv, files=()))
-    return (*conf, start)
+    return (*conf, *_carry_unit(client, argv, move), start)
+
+
+def _carry_unit(client: Client, argv: tuple[str, ...], move: Move) -> tuple[Step, ...]:
+    """Its service starts it by these words until the next boot, whoever has it started.
+
+    By its own words it would tell the one that runs to take every link, the port too.
+    """
+    if read_invocation(argv).made_for is None:
+        return (WriteFile(path=_DROP_IN, content=None),) if move.read(_DROP_IN) is not None else ()
+    if not client.cgroup.endswith(f"/{_UNIT}") or not all(map(_PLAIN.fullmatch, argv)):
+        return ()
+    line = " ".join((argv[0], AT_ONCE[0], *argv[1:]))
+    return (WriteFile(path=_DROP_IN, content=f"# Written by tapbridge.\n[Service]\nExecStart=\nExecStart={line}\n"),)
 
 
 def _carry_configuration(argv: tuple[str, ...], move: Move) -> tuple[tuple[str, ...], tuple[Step, ...]]:

@@ -257,6 +257,33 @@ def test_dhcpcd_has_the_nic_again_by_a_copy_as_long_as_its_configuration_names_t
     assert "interface br0\nmetric 5\n" in (files[own] or "")
 
 
+def test_dhcpcd_s_own_service_starts_it_by_the_words_of_now_until_it_is_back() -> None:
+    place = "/run/systemd/system/dhcpcd.service.d/tapbridge.conf"
+    before = replace(client("dhcpcd", argv=("/usr/sbin/dhcpcd", "-q")), cgroup="/system.slice/dhcpcd.service")
+    disk: dict[str, str | None] = {"/etc/dhcpcd.conf": ""}
+    now = handed_over(before, NIC, BRIDGE, disk)
+    assert (disk[place] or "").splitlines()[1:] == [
+        "[Service]",
+        "ExecStart=",
+        "ExecStart=/usr/sbin/dhcpcd -b -f /run/dhcpcd.br0.conf -q",
+    ]
+    now = handed_over(now, BRIDGE, NIC, disk)
+    assert (now.argv, disk[place]) == (before.argv, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "unit"),
+    [(("-q", "-h", "me & mine"), "dhcpcd.service"), (("-q", "-h", "$me"), "dhcpcd.service"), (("-q",), "own.service")],
+)
+def test_words_that_a_unit_would_read_otherwise_and_other_units_are_left_alone(
+    words: tuple[str, ...], unit: str
+) -> None:
+    disk: dict[str, str | None] = {"/etc/dhcpcd.conf": ""}
+    one = replace(client("dhcpcd", argv=("/usr/sbin/dhcpcd", *words)), cgroup=f"/system.slice/{unit}")
+    handed_over(one, NIC, BRIDGE, disk)
+    assert [path for path in disk if path.startswith("/run/systemd")] == []
+
+
 def test_dhcpcd_without_a_lease_is_a_risk() -> None:
     state = host(client("dhcpcd", argv=DHCPCD))
     handed = hand_over(find_owner(state, NIC), state, NIC, BRIDGE, read=reading({}))
