@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from kit.container import DHCPCD, Container, container
+from kit.tally import WHOLE
 
 ADDRESS = "ip -4 -o addr show dev {} | grep -o '192.0.2.[0-9]*/24'"
 SERVICE = ("dhcpcd.service", "ActiveState", "ExecMainStatus")
@@ -45,3 +46,15 @@ def test_the_lease_goes_to_the_bridge_and_back_to_the_service(served: Container,
     served.wait_for(f"journalctl -u dhcpcd --since @{now} | grep -q 'eth0: rebinding'")
     assert served.run("ls /run/dhcpcd.* /run/systemd/system/dhcpcd.service.d/*", check=False).stdout == ""
     assert served.run("systemctl list-units --all --plain --no-legend 'tapbridge-dhcpcd*'").stdout == ""
+
+
+@pytest.mark.skipif(not WHOLE, reason="a rollback goes the same way: script/test system --all")
+@pytest.mark.parametrize("point", ["StopClient#1", "WriteFile#3"])
+def test_an_up_that_is_killed_gives_the_service_its_own_words_back(served: Container, point: str) -> None:
+    address, before = served.run(ADDRESS.format("eth0")).stdout, served.show(*SERVICE)
+    served.cut_off(point, "up", "--yes", "--quiet", "--confirm", "0")
+    served.run("tapbridge", "recover")
+    assert served.run(ADDRESS.format("eth0")).stdout == address
+    assert served.show(*SERVICE) == before
+    assert served.run("ls /run/dhcpcd.* /run/systemd/system/dhcpcd.service.d/*", check=False).stdout == ""
+    assert "argv[]=/usr/sbin/dhcpcd -q -b ;" in served.show("dhcpcd.service", "ExecStart")["ExecStart"]
