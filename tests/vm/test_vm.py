@@ -16,6 +16,13 @@ UP = ("tapbridge", "up", "--yes", "--quiet", "--confirm", "0")
 LEASE = "ip -4 -o addr show dev {} | grep -q 'inet 192.0.2.'"
 
 
+def by_port(told: str) -> dict[str, list[tuple[int, list[str]]]]:
+    """The VLANs of each port, with their flags."""
+    return {
+        port["ifname"]: [(vlan["vlan"], vlan.get("flags", [])) for vlan in port["vlans"]] for port in json.loads(told)
+    }
+
+
 def test_commands_go_in_and_their_words_and_codes_come_out(machine: Vm) -> None:
     done = machine.run("cat; echo said >&2; exit 3", check=False, stdin="asked")
     assert (done.returncode, done.stdout, done.stderr) == (3, "asked", "said\n")
@@ -64,13 +71,18 @@ def test_this_kernel_cannot_rename_a_link_that_is_up_and_up_says_so(machine: Vm)
 
 
 @pytest.mark.skipif(not WHOLE, reason="it boots twice, which takes minutes: script/test vm --all")
-def test_a_saved_bridge_comes_back_with_the_card_that_has_the_permanent_address(machine: Vm) -> None:
+def test_a_saved_bridge_comes_back_with_the_card_that_has_the_permanent_address_and_a_tap_in_its_vlan(
+    machine: Vm,
+) -> None:
     machine.run(f"printf '%s' '{NETWORKD}' >/etc/systemd/network/nic.network; systemctl enable --now systemd-networkd")
     machine.wait_for(LEASE.format(NIC))
     machine.run(*UP, "--vlan-aware", "--save")
     before = machine.addresses("br0")
     files = "/etc/systemd/network/00-1-tapbridge-*"
     assert f"PermanentMACAddress={NIC_MAC}" in machine.run(f"cat {files}").stdout
+    machine.wait_for("tapbridge service install --quiet")  # systemd is slow here, and not waited for long
+    machine.run("tapbridge", "tap", "add", "web0", "--bridge", "br0", "--vlan", "7", "--persist", "--quiet")
+    vlans = machine.run("bridge", "-j", "vlan", "show").stdout
     machine.reboot()
     machine.wait_for(LEASE.format("br0"))
     assert machine.addresses("br0") == before
@@ -78,6 +90,9 @@ def test_a_saved_bridge_comes_back_with_the_card_that_has_the_permanent_address(
     (bridge,) = json.loads(machine.run("tapbridge", "status", "--json").stdout)["bridges"]
     assert (bridge["uplink"], bridge["mac"], bridge["saved"], bridge["vlan_aware"]) == (NIC, NIC_MAC, True, True)
     assert f"nic={NIC}" in machine.run("ip", "-d", "link", "show", "dev", "br0").stdout
+    machine.wait_for("bridge vlan show dev web0 | grep -q 7")
+    assert by_port(machine.run("bridge", "-j", "vlan", "show").stdout) == by_port(vlans)
+    machine.wait_for("tapbridge tap del web0 --quiet; tapbridge service remove --quiet")
     machine.run("tapbridge unsave --quiet; tapbridge down --quiet")
     machine.wait_for(LEASE.format(NIC))
     assert machine.addresses(NIC) == before
