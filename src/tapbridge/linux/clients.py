@@ -41,6 +41,7 @@ _READ: Final[Mapping[str, Callable[[Sequence[str]], dhclient.Invocation | dhcpcd
 _DHCPCD_LEASES: Final = ("/var/lib/dhcpcd/{link}.lease", "/var/lib/dhcpcd/{link}.lease6")
 _DHCLIENT_LEASES: Final = ("/var/lib/dhcp/dhclient", "/var/lib/dhclient/dhclient", "/var/db/dhclient")
 _LEASE_BYTES: Final = 64 << 20
+_SCRIPT_S: Final = 2.0
 _ETH_P_ALL_LINE: Final = 9  # fields of a line of /proc/net/packet
 
 
@@ -73,7 +74,8 @@ def stop_client(client: Client) -> None:
 
     What is ended is every process of our network namespace with the client's program and argument vector: dhclient
     is two while its launcher waits, and the PID may be another's by now; of dhcpcd all that belong to such a one. A
-    script that it has started is waited for first. No such process: nothing to do. Raises HostError.
+    script that it has started is waited for: before, or where it was started in the last moment, after. No such
+    process: nothing to do. Raises HostError.
     """
     _end(client, processes.hold([pid for pid in processes.pids() if _is(pid, client)], lambda pid: _is(pid, client)))
 
@@ -94,8 +96,9 @@ def end_halted(client: Client) -> None:
 def _end(client: Client, held: dict[int, int]) -> None:
     import signal
 
+    began = processes.clock_ticks()
     scripts = processes.hold(_children(held, but=client.program), lambda pid: processes.parent(pid) in held)
-    processes.wait_for_ends(scripts.values(), 2.0)
+    processes.wait_for_ends(scripts.values(), _SCRIPT_S)
     if client.program == dhcpcd_processes.NAME:  # none of its processes shall see another one die and act on it
         _signal(held, signal.SIGSTOP)
         held |= processes.hold(dhcpcd_processes.family(held) - held.keys(), _is_dhcpcd)
@@ -107,6 +110,9 @@ def _end(client: Client, held: dict[int, int]) -> None:
             f"{client.program} did not end within 2 s of SIGKILL",
             hint=f"look at the process: ps -o pid,stat,wchan,args -C {client.program}",
         )
+    if held:
+        orphans = processes.hold(processes.pids(), lambda pid: _is_of_session(pid, held, began))
+        processes.wait_for_ends(orphans.values(), _SCRIPT_S)
     if client.program == "udhcpc":
         udhcpc_start.forget(client)
     elif client.program == dhcpcd_processes.NAME:
@@ -120,6 +126,11 @@ def _children(held: dict[int, int], but: str) -> list[int]:
         return []
     found = [pid for pid in processes.pids() if pid not in held and processes.parent(pid) in held]
     return [pid for pid in found if processes.command_name(pid) != but]
+
+
+def _is_of_session(pid: int, leaders: Collection[int], began: int) -> bool:
+    """Whether a process has one of these as its session's leader, dead or not, and has started since."""
+    return processes.session(pid) in leaders and processes.start_time(pid) >= began
 
 
 def _is_halted(pid: int, client: Client) -> bool:

@@ -91,6 +91,13 @@ def parent(pid: int) -> int:
     return int(fields[1]) if len(fields) > 1 else 0
 
 
+def session(pid: int) -> int:
+    """The process id of the leader of a process's session (proc(5), stat, field 6), who may be dead; 0 where it is
+    gone."""
+    fields = _stat(pid)
+    return int(fields[3]) if len(fields) > 3 else 0
+
+
 def state(pid: int) -> str:
     """What a process does, in one letter (proc(5), stat, field 3): `T` if it was stopped; "" where it is gone."""
     fields = _stat(pid)
@@ -101,6 +108,13 @@ def start_time(pid: int) -> int:
     """When a process started, in clock ticks since boot (proc(5), stat, field 22); 0 where there is none."""
     fields = _stat(pid)
     return int(fields[19]) if len(fields) > 19 else 0
+
+
+def clock_ticks() -> int:
+    """Now, as `start_time` counts."""
+    import time
+
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK") // 1_000_000_000
 
 
 def _stat(pid: int) -> list[bytes]:

@@ -281,6 +281,19 @@ def test_a_script_that_is_under_way_is_waited_for(lan: Any, start: Start) -> Non
     stop_client(client)
 
 
+def test_a_script_that_is_started_meanwhile_is_waited_for_too(lan: Any, start: Start) -> None:
+    body = (
+        "import os, subprocess, threading, time\nos.setsid()\ndef go_on():\n"
+        "    while True:\n        subprocess.Popen(['/bin/sleep', '0.3'])\n        time.sleep(0.05)\n"
+        "threading.Thread(target=go_on, daemon=True).start()\ntime.sleep(0.2)"
+    )
+    process = start("dhclient", "eth0", body=body)
+    (client,) = observe_clients(["eth0"])
+    stop_client(client)
+    assert process.wait(5) == -9
+    assert not [pid for pid in processes.pids() if processes.session(pid) == process.pid]
+
+
 def test_a_started_client_has_nothing_of_ours(lan: Any) -> None:
     with _foreground(lan) as process:
         (client,) = observe_clients(["eth0"])
