@@ -67,6 +67,16 @@ def _netplan(nic: str, bridge: str = "") -> str:
 
 _DHCLIENT = "dhclient -pf /run/dhclient.{0}.pid -lf /var/lib/dhcp/dhclient.{0}.leases"
 _BRIDGE = "ip link add br0 {0} type bridge\nip link set eth0 master br0\nip link set br0 up\n"
+_UDHCPC = "busybox udhcpc -b -S -s /etc/udhcpc.script -p /run/udhcpc.{0}.pid -i {0}"
+_UDHCPC_SCRIPT = """
+#!/bin/sh
+case $1 in
+    deconfig) ip link set $interface up; ip -4 address flush dev $interface ;;
+    bound | renew)
+        ip address replace $ip/$mask dev $interface
+        for gateway in $router; do ip route replace default via $gateway dev $interface; done ;;
+esac
+"""
 
 HOLDERS: Final = (
     Holder(
@@ -90,6 +100,22 @@ HOLDERS: Final = (
         ways=(
             OwnWay(name=PLAIN, script=f"dhcpcd -q -k eth0\n{_BRIDGE.format('')}dhcpcd -q -w br0"),
             OwnWay(name=TUNED, script=f"dhcpcd -q -x eth0\n{_BRIDGE.format(f'address {MAC}')}dhcpcd -q -w br0"),
+        ),
+    ),
+    Holder(
+        name="udhcpc",
+        setup=_file("/etc/udhcpc.script", _UDHCPC_SCRIPT) + f"chmod 755 /etc/udhcpc.script\n{_UDHCPC.format('eth0')}",
+        ways=(
+            OwnWay(
+                name=PLAIN,
+                script="kill -USR2 $(cat /run/udhcpc.eth0.pid)\nkill $(cat /run/udhcpc.eth0.pid)\n"
+                f"{_BRIDGE.format('')}{_UDHCPC.format('br0')}",
+            ),
+            OwnWay(
+                name=TUNED,
+                script="kill -9 $(cat /run/udhcpc.eth0.pid)\nip -4 address flush dev eth0\n"
+                f"{_BRIDGE.format(f'address {MAC}')}{_UDHCPC.format('br0')}",
+            ),
         ),
     ),
     Holder(
