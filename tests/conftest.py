@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -64,6 +65,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Name what was left behind."""
     for what in config.stash.get(LEFT, []):
         terminalreporter.write_line(f"LEFT BEHIND: {what}", red=True)
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """A command ends before garbage matters, and collects none; what ran one in its own process goes on for long."""
+    yield
+    gc.enable()
 
 
 def _present() -> set[str]:

@@ -13,6 +13,7 @@ import pytest
 from kit.changes import until
 from kit.container import GATEWAY, NIC_MAC
 from kit.lan import ping
+from kit.tally import WHOLE
 from kit.vm import NICS, Vm
 
 FIRST, SECOND, THIRD = NICS
@@ -211,6 +212,7 @@ def test_a_vlan_on_the_nic_goes_on_beside_the_bridge(host: Vm) -> None:
     assert network(host) == before
 
 
+@pytest.mark.skipif(not WHOLE, reason="it takes a minute: script/test vm --all")
 def test_a_bond_of_networkds_with_a_vlan_on_it_is_handed_over_and_back(host: Vm) -> None:
     host.run(NEIGHBOUR)
     for name, text in NETWORKD.items():
@@ -238,6 +240,7 @@ def test_a_bond_of_networkds_with_a_vlan_on_it_is_handed_over_and_back(host: Vm)
     assert "DHCPRELEASE" not in host.served()
 
 
+@pytest.mark.skipif(not WHOLE, reason="it takes a minute: script/test vm --all")
 def test_a_vlan_of_networkmanagers_goes_on_beside_the_bridge(host: Vm) -> None:
     host.run(NEIGHBOUR)
     host.run(NETWORKMANAGER)

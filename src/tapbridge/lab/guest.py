@@ -45,8 +45,9 @@ say up
 ip link set lo up
 meet() {
     for card in $(cd /sys/class/net && ls -d eth* 2>/dev/null); do
-        [ ! -e /met-$card ] || continue
-        : >/met-$card
+        met=/met-$card-$(cat /sys/class/net/$card/ifindex)  # one that came back at once has another number
+        [ ! -e $met ] || continue
+        : >$met
         ip link set $card up
         udhcpc -b -S -t 8 -T 1 -A 2 -i $card -s /lease 2>/dev/null &
         (
@@ -56,10 +57,9 @@ meet() {
             done
         ) &
     done
-    for met in /met-*; do [ -e /sys/class/net/${met#/met-} ] || rm -f $met; done
 }
 meet
-[ -e /met-eth0 ] || say no card
+[ -e /sys/class/net/eth0 ] || say no card
 (while sleep 1; do meet; done) &
 while read order address; do
     case $order in

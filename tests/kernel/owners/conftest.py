@@ -160,3 +160,26 @@ def _is_inside(pid: int, netns: int) -> bool:
         return pid != os.getpid() and os.stat(f"/proc/{pid}/ns/net").st_ino == netns
     except OSError:
         return False
+
+
+@pytest.fixture
+def start(lan: Lan) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start a program called so, with those arguments, that does nothing until it is ended."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(name: str, *words: str, body: str = "", before: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+        path = lan.folder / name
+        path.write_text(f"#!/usr/bin/python3 -IS\nimport signal, os\n{body}\nos.write(1, b'.')\nsignal.pause()\n")
+        path.chmod(0o755)
+        process = subprocess.Popen([*before, str(path), *words], stdout=subprocess.PIPE)
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"."
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()

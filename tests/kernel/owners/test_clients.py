@@ -33,29 +33,6 @@ NIC = IfName("eth0")
 NETWORKD = "/lib/systemd/systemd-networkd"
 
 
-@pytest.fixture
-def start(lan: Any) -> Iterator[Start]:
-    """Start a program called so, with those arguments, that does nothing until it is ended."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def begin(name: str, *words: str, body: str = "", before: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
-        path = lan.folder / name
-        path.write_text(f"#!/usr/bin/python3 -IS\nimport signal, os\n{body}\nos.write(1, b'.')\nsignal.pause()\n")
-        path.chmod(0o755)
-        process = subprocess.Popen([*before, str(path), *words], stdout=subprocess.PIPE)
-        started.append(process)
-        assert process.stdout is not None
-        assert process.stdout.read(1) == b"."
-        return process
-
-    yield begin
-    for process in started:
-        process.kill()
-        process.wait()
-        if process.stdout:
-            process.stdout.close()
-
-
 def _programs() -> list[tuple[str, str | None]]:
     return [(client.program, client.link) for client in observe_clients(["eth0", "eth1"])]
 
@@ -306,7 +283,7 @@ def test_a_started_client_has_nothing_of_ours(lan: Any) -> None:
     start_client(client)
     (again,) = observe_clients(["eth0"])
     assert again.argv == client.argv
-    assert _pids("dhclient") == [again.pid], "starting what runs is no act"
+    lan.wait_for(lambda: _pids("dhclient") == [again.pid])  # starting what runs is no act; a script is called so at first
     opened = {fd: os.readlink(f"/proc/{again.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{again.pid}/fd")}
     assert [opened[fd] for fd in "012"] == ["/dev/null"] * 3
     assert "/dev/zero" not in opened.values()
