@@ -283,7 +283,7 @@ def test_a_started_client_has_nothing_of_ours(lan: Any) -> None:
     start_client(client)
     (again,) = observe_clients(["eth0"])
     assert again.argv == client.argv
-    lan.wait_for(lambda: _pids("dhclient") == [again.pid])  # starting what runs is no act; a script is called so at first
+    lan.wait_for(lambda: _pids("dhclient") == [again.pid])  # no second one; its script is called so for a moment
     opened = {fd: os.readlink(f"/proc/{again.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{again.pid}/fd")}
     assert [opened[fd] for fd in "012"] == ["/dev/null"] * 3
     assert "/dev/zero" not in opened.values()
