@@ -10,20 +10,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
-from tapbridge.core.attach import MTU_LARGEST, PORTS
+from tapbridge.cli.words import number_in, typed
+from tapbridge.core.attach import MTU_LARGEST, PORTS, QUEUES
 from tapbridge.core.filters import parse_allowed
 from tapbridge.core.macs import PREFIX, parse_prefix
 from tapbridge.core.rate import parse_rate
 from tapbridge.core.topology import find_uplink
 from tapbridge.core.vlans import VLAN
-from tapbridge.model.errors import InvalidName, Refused, UsageError
+from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.state import Link, State
 from tapbridge.model.values import IfName, Mac, parse_found_name, parse_ip, parse_mac
 
 USER: Final = "user"
-QUEUES: Final = 256
-"""MAX_TAP_QUEUES of drivers/net/tun.c."""
-
 MTU: Final = range(68, MTU_LARGEST + 1)
 """What a tap can have, in bytes, from ETH_MIN_MTU on."""
 
@@ -250,30 +248,6 @@ def _instead(link: Link, state: State) -> str:
     if link.kind == "":
         return f"make a bridge of it: tapbridge up {link.name}"
     return _nearest(link.name, state)
-
-
-def typed(read: Callable[[str], object]) -> Callable[[str], object]:
-    """A type of argparse. Argparse shows the words of no error but an ArgumentTypeError."""
-
-    def typed(text: str) -> object:
-        try:
-            return read(text)
-        except (ValueError, InvalidName) as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return typed
-
-
-def number_in(allowed: range, what: str) -> Callable[[str], int]:
-    """Reads a number of a range; `what` says of what."""
-
-    def read(text: str) -> int:
-        number = int(text) if text.isascii() and text.isdigit() and len(text) < 8 else -1
-        if number not in allowed:
-            raise ValueError(f"{text!r} is not {what} between {allowed[0]} and {allowed[-1]}")
-        return number
-
-    return read
 
 
 def _vhost(text: str) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tapbridge.cli.nets import QUEUES, number_in, typed
 from tapbridge.cli.result import Result
+from tapbridge.cli.words import number_in, typed
+from tapbridge.core.attach import QUEUES
 from tapbridge.core.vlans import VLAN
 from tapbridge.model.errors import Exit, HostError, UsageError
 from tapbridge.model.intent import DropTaps, MakeTap

@@ -23,6 +23,9 @@ MTU_LARGEST: Final = 65521
 PORTS: Final = 1023
 """A bridge takes no more (BR_MAX_PORTS, net/bridge/br_private.h)."""
 
+QUEUES: Final = 256
+"""A tap takes no more (MAX_TAP_QUEUES, drivers/net/tun.c)."""
+
 NO_ADDRESS: Final = 1  # IN6_ADDR_GEN_MODE_NONE
 
 
