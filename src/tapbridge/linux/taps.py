@@ -17,7 +17,7 @@ from tapbridge.linux.attributes import decode_u32, pack_u32, walk
 from tapbridge.linux.channel import Channel, Request
 from tapbridge.linux.decode_links import LINK
 from tapbridge.linux.encode import encode_tap
-from tapbridge.linux.observe import find_link
+from tapbridge.linux.observe import find_links
 from tapbridge.linux.tun import new_tap
 from tapbridge.model.state import TAP_GROUP
 from tapbridge.model.step import AddTap, DeleteTaps
@@ -42,7 +42,7 @@ def delete_taps(channel: Channel, step: DeleteTaps) -> None:
 
     Raises OSError, and has deleted none then.
     """
-    found = [link for name in step.taps if (link := find_link(channel, name)) is not None]
+    found = find_links(channel, step.taps)
     for link in found:
         if link.kind != "tap" or not link.ours:
             raise OSError(errno.EPERM, f"{link.name} is no tap of ours any more")

@@ -11,7 +11,9 @@ import pytest
 
 from kit.command import run
 from kit.netns import new_netns
+from tapbridge.linux.channel import Channel
 from tapbridge.linux.host import LinuxHost
+from tapbridge.linux.observe import find_links
 from tapbridge.linux.switches import IPV4_SWITCHES, IPV6_SWITCHES
 from tapbridge.model.journal import dump, load
 from tapbridge.model.state import PERMANENT, Link, Route, Scope, State
@@ -51,6 +53,19 @@ def test_links_are_those_of_ip(everything: LinuxHost) -> None:
         "tun0": "tun",
         "lo": "loopback",
     }
+
+
+def test_many_links_are_those_that_are_found_one_by_one(everything: LinuxHost) -> None:
+    channel = Channel()
+    try:
+        names = [link.name for link in everything.observe().links]
+        found = find_links(channel, [*names, "no-such-link"])
+        assert len(found) == len(names) > 8
+        assert {link.name: link.mac for link in found} == {
+            link.name: link.mac for name in names for link in find_links(channel, [name])
+        }
+    finally:
+        channel.close()
 
 
 def test_bridges_ports_and_taps_are_those_of_ip(everything: LinuxHost) -> None:
