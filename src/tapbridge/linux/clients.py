@@ -111,7 +111,8 @@ def _end(client: Client, held: dict[int, int]) -> None:
             hint=f"look at the process: ps -o pid,stat,wchan,args -C {client.program}",
         )
     if held:
-        orphans = processes.hold(processes.pids(), lambda pid: _is_of_session(pid, held, began))
+        late = [pid for pid in processes.pids() if _is_of_session(pid, held, began)]
+        orphans = processes.hold(late, lambda pid: _is_of_session(pid, held, began))
         processes.wait_for_ends(orphans.values(), _SCRIPT_S)
     if client.program == "udhcpc":
         udhcpc_start.forget(client)
