@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 MAC = "52:54:00:aa:00:01"
@@ -17,6 +18,7 @@ _LOCAL, _OTHER_LOCAL = "fe80::5054:ff:feaa:1", "fe80::77"
 _OTHER, _OTHER6 = "192.0.2.77", "2001:db8::77"
 _OWN, _THEIRS, _ALL = bytes.fromhex("525400aa0001"), bytes.fromhex("020000000099"), b"\xff" * 6
 _LAN = bytes.fromhex("020000000012")
+_MARK = b"mark"
 
 ALLOWED = {
     "dhcp": {
@@ -59,14 +61,13 @@ def claims() -> list[Claim]:
 
 
 def numbered(frame: bytes, number: int) -> bytes:
-    """The frame with a number behind its end, by which it is known again."""
-    return frame.ljust(60, b"\0") + struct.pack("!I", number)
+    """The frame with a mark and a number behind its end, by which it is known again."""
+    return frame.ljust(60, b"\0") + _MARK + struct.pack("!I", number)
 
 
-def number_of(frame: bytes) -> int:
-    """The number of a frame that has come."""
-    number: int = struct.unpack("!I", frame[-4:])[0]
-    return number
+def numbers_of(frames: Iterable[bytes]) -> set[int]:
+    """The numbers of our frames among those that have come, where the kernel's own come too."""
+    return {struct.unpack("!I", frame[-4:])[0] for frame in frames if frame[-8:-4] == _MARK}
 
 
 def _eth(kind: int, body: bytes, to: bytes = _LAN, by: bytes = _OWN) -> bytes:

@@ -109,7 +109,8 @@ def echoes(stream: socket.socket) -> bool:
 
 
 def network(machine: Vm) -> str:
-    """The links, addresses, routes and ports of the machine, without numbers and lifetimes."""
+    """The links, addresses, routes and ports of the machine at rest, without numbers and lifetimes."""
+    machine.wait_for("! ip -6 addr show tentative | grep -q inet6")  # its routes come when it is known to be nobody's
     words = (
         "-o link",
         "-o addr",
@@ -167,7 +168,6 @@ def test_a_vlan_link_is_the_uplink(host: Vm) -> None:
     host.run(f"{NEIGHBOUR} {VLAN}; ip addr add 198.51.100.7/24 dev {FIRST}.7")
     host.run(f"ip route add default via 198.51.100.1; ip addr add 2001:db8:7::7/64 dev {FIRST}.7 nodad")
     host.wait_for("ping -c 1 -W 1 198.51.100.1; ping -c 1 -W 1 2001:db8:7::1")
-    host.wait_for(f"! ip -6 addr show dev {FIRST}.7 tentative | grep -q fe80")
     before = network(host)
     with talking(host, "198.51.100.7"):
         host.run(*UP, f"{FIRST}.7")

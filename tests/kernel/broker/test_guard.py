@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kit.brokers import ALICE, Site, site, taps, until
-from kit.claims import ALLOWED, IPS, MAC, claims, number_of, numbered
+from kit.claims import ALLOWED, IPS, MAC, claims, numbered, numbers_of
 from kit.command import run
 
 ADDRESSES = " ".join(f"ip {ip}" for ip in IPS)
@@ -34,7 +34,7 @@ def delivered(site: Site, guest: subprocess.Popen[str]) -> set[str]:
             assert said.startswith("said"), said
         came: set[int] = set()
         while len(every) not in came:
-            came.add(number_of(lan.recv(4096)))
+            came |= numbers_of([lan.recv(4096)])
     return {claim.name for at, claim in enumerate(every) if at in came}
 
 
