@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from kit.contract import Pair, pair_of
@@ -13,6 +11,7 @@ from tapbridge.core.release import release
 from tapbridge.core.restore import restore
 from tapbridge.core.verify import verify
 from tapbridge.model.intent import Adopt, Release
+from tapbridge.model.noun import replace
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import Neighbour, State
 from tapbridge.model.step import DeleteNeighbour, PutNeighbour, PutRoute, SetMaster, Shield, Unshield

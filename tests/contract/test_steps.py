@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from kit.contract import ODD_PORT, Pair, pair_of
+from tapbridge.model.noun import replace
 from tapbridge.model.port import Port
 from tapbridge.model.state import (
     MANAGETEMPADDR,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 from kit.command import run
 from kit.everything import keep_quiet
 from kit.netns import in_netns
 from tapbridge.core.compare import comparable, differences
 from tapbridge.linux.host import LinuxHost
+from tapbridge.model.noun import fields, replace
 from tapbridge.model.port import Port
 from tapbridge.model.state import State
 from tapbridge.model.step import Step

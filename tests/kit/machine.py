@@ -10,7 +10,6 @@ import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +27,7 @@ from tapbridge.core.verify import verify, verify_alone, verify_carried, verify_e
 from tapbridge.model.errors import HostError, Refused
 from tapbridge.model.intent import Adopt, Release
 from tapbridge.model.journal import Applied, Armed, Began, Ended
+from tapbridge.model.noun import replace
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import PROTO_RA, Link, State
 from tapbridge.model.values import IfName, is_link_local

@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -24,6 +24,7 @@ from kit.reach import Reach, reach_of
 from kit.scenes import Scene
 from kit.stage import Stage, processes_in, standing
 from kit.standins import Fault, stand_ins
+from tapbridge.model.noun import replace
 
 RECOVER: Final = ("recover", "--wait", "10")
 """A guardian may be at work as well: who is second waits."""

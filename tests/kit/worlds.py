@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from tapbridge.core.addressing import put_address
 from tapbridge.core.routing import append_route, put_route
+from tapbridge.model.noun import replace
 from tapbridge.model.state import (
     MANAGETEMPADDR,
     NOPREFIXROUTE,

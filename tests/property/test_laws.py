@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +18,7 @@ from tapbridge.core.restore_owner import restore_owner
 from tapbridge.core.verify import verify
 from tapbridge.model.intent import Adopt, Release
 from tapbridge.model.journal import dump, load
+from tapbridge.model.noun import replace
 from tapbridge.model.plan import Plan, Reason
 from tapbridge.model.state import Route, State
 from tapbridge.model.step import StartClient, StartUnit, StopClient, StopUnit, WriteLinkFile

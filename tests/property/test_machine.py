@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import settings
 from hypothesis.stateful import initialize
 
 from kit.machine import Machine
 from kit.worlds import hosts
+from tapbridge.model.noun import replace
 from tapbridge.model.state import State
 from tapbridge.modelhost.host import ModelHost
 

@@ -60,7 +60,7 @@ ip addr flush dev {FIRST}; ip link set {FIRST} nomaster down; udevadm settle; rm
 """
 
 CONTRACT = """
-from dataclasses import replace
+from tapbridge.model.noun import replace
 from tapbridge.core.access import restore_vlans
 from tapbridge.core.compare import comparable
 from tapbridge.core.effect import effect

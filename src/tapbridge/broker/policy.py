@@ -12,7 +12,6 @@ which one line cannot be read allows nothing at all.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from tapbridge.broker.protocol import Attach
@@ -21,6 +20,7 @@ from tapbridge.core.macs import PREFIX, check_mac
 from tapbridge.core.rate import parse_rate
 from tapbridge.core.vlans import VLAN
 from tapbridge.model.errors import Forbidden, InvalidName, Refused
+from tapbridge.model.noun import dataclass
 from tapbridge.model.values import IfName, parse_found_name, parse_ip
 
 BYTES: Final = 1 << 16

@@ -11,12 +11,12 @@ import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tapbridge.cli.nets import NicRequest, card_options, read_requests
 from tapbridge.cli.result import Result
 from tapbridge.model.errors import HostError, UsageError
+from tapbridge.model.noun import replace
 from tapbridge.model.state import Scope, State
 from tapbridge.model.verdict import Finding
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +12,7 @@ from tapbridge.cli.result import Result
 from tapbridge.cli.turn import release_guards
 from tapbridge.model.errors import HostError, UsageError
 from tapbridge.model.journal import Applied, Armed, Began
+from tapbridge.model.noun import dataclass, replace
 from tapbridge.model.plan import Plan
 from tapbridge.model.proof import Flow
 from tapbridge.model.values import IfName

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tapbridge.cli.changing import carry_out, foretell, plan_options
@@ -17,6 +16,7 @@ from tapbridge.core.release import find_released, release
 from tapbridge.core.verify import verify_carried, verify_empty, verify_uplink
 from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Release
+from tapbridge.model.noun import replace
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import Link, State
 from tapbridge.model.values import IfName, parse_found_name

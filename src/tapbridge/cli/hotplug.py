@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tapbridge.core.macs import tap_mac
 from tapbridge.guests.procfs import PROC, Process, find_namespace
 from tapbridge.guests.running import Running, find_running
 from tapbridge.model.errors import Refused, TapbridgeError
+from tapbridge.model.noun import dataclass
 from tapbridge.model.state import Link, State
 from tapbridge.model.verdict import Finding, Severity
 from tapbridge.qemu.argv import CommandLine, ids, parse_command

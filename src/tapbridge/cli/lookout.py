@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from tapbridge.guests.findings import unlistened
 from tapbridge.guests.listen import Ears
 from tapbridge.guests.survey import Survey, survey
 from tapbridge.model.errors import Refused, TapbridgeError
+from tapbridge.model.noun import replace
 from tapbridge.model.state import Scope
 from tapbridge.model.values import Family, is_link_local
 

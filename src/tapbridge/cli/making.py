@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tapbridge.cli.nics import GuestPlan, Planned, no_vhost
 from tapbridge.core.attach import has_ipv6
 from tapbridge.core.macs import tap_mac
 from tapbridge.model.errors import HostError
+from tapbridge.model.noun import replace
 from tapbridge.model.state import State
 from tapbridge.model.verdict import Finding, Severity
 from tapbridge.qemu.nics import Backend, TapDescriptors, UserMode, attach_steps

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from tapbridge.cli.words import number_in, typed
@@ -18,6 +17,7 @@ from tapbridge.core.rate import parse_rate
 from tapbridge.core.topology import find_uplink
 from tapbridge.core.vlans import VLAN
 from tapbridge.model.errors import Refused, UsageError
+from tapbridge.model.noun import dataclass, fields, replace
 from tapbridge.model.state import Link, State
 from tapbridge.model.values import IfName, Mac, parse_found_name, parse_ip, parse_mac
 

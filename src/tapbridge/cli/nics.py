@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +29,7 @@ from tapbridge.core.macs import (
 from tapbridge.core.topology import find_guest_name, is_tap
 from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Guard
+from tapbridge.model.noun import dataclass, replace
 from tapbridge.model.state import Link, Neighbour, State
 from tapbridge.model.step import WriteFile
 from tapbridge.model.values import Mac

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from tapbridge.core.mark import find_marked_uplink, make_mark, read_mark
 from tapbridge.core.outlook import differences
 from tapbridge.core.release import find_released
 from tapbridge.model.errors import Refused
+from tapbridge.model.noun import dataclass, replace
 from tapbridge.model.permanent import Permanent, Written
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import File, Link, State

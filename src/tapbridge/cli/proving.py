@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from tapbridge.core.proof import judge, targets
+from tapbridge.model.noun import dataclass
 from tapbridge.model.proof import Answer, Flow
 from tapbridge.model.state import State
 from tapbridge.model.values import IfName

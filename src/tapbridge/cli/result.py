@@ -7,10 +7,10 @@ the exit code.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import IO, Any
 
 from tapbridge.model.errors import Exit, TapbridgeError
+from tapbridge.model.noun import dataclass, field
 from tapbridge.model.verdict import Finding, Severity
 
 SCHEMA = 1

@@ -7,7 +7,6 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tapbridge.cli.making import keep_seed, make_tap, open_files, vhost_files
@@ -15,6 +14,7 @@ from tapbridge.cli.nets import USER, NicRequest, nic_options, read_requests
 from tapbridge.cli.nics import GuestPlan, check_command, check_free, guest_name, plan_guest
 from tapbridge.cli.result import Result, print_result
 from tapbridge.model.errors import Refused, UsageError
+from tapbridge.model.noun import replace
 from tapbridge.model.state import Scope, State
 from tapbridge.model.verdict import Finding, Severity
 from tapbridge.qemu.argv import CommandLine, descriptors, parse_command

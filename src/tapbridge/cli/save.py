@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tapbridge.cli.changing import ask, carry_out, foretell
@@ -12,6 +11,7 @@ from tapbridge.cli.permanence import Change, plan_save
 from tapbridge.cli.result import Result, escape, result_of
 from tapbridge.cli.turn import Session, turn, wait_option
 from tapbridge.model.errors import Exit, TapbridgeError
+from tapbridge.model.noun import replace
 from tapbridge.model.values import IfName, parse_found_name
 from tapbridge.model.verdict import Finding, Severity
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tapbridge.cli.result import Result
@@ -14,6 +13,7 @@ from tapbridge.core.attach import QUEUES
 from tapbridge.core.vlans import VLAN
 from tapbridge.model.errors import Exit, HostError, UsageError
 from tapbridge.model.intent import DropTaps, MakeTap
+from tapbridge.model.noun import replace
 from tapbridge.model.state import Scope, State
 from tapbridge.model.values import IfName, parse_found_name, parse_new_name
 from tapbridge.model.verdict import Finding, Severity, Verdict

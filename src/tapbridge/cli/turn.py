@@ -6,11 +6,11 @@ import os
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tapbridge.model.errors import HostError, Refused, Stuck
 from tapbridge.model.journal import Armed, Undoing
+from tapbridge.model.noun import dataclass
 from tapbridge.model.verdict import Finding, Severity
 from tapbridge.transact.detach import drop_control_group
 from tapbridge.transact.found import Found, Waiting, find_begun, find_waiting, is_watched, lives

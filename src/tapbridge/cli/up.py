@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from tapbridge.core.verify import verify, verify_carried, verify_uplink
 from tapbridge.core.wireless import needs_four_addresses
 from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.intent import Adopt, Release
+from tapbridge.model.noun import replace
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import Link, State
 from tapbridge.model.step import WriteFile

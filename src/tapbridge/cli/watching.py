@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tapbridge.cli.result import Result, finding_text, print_result
 from tapbridge.draw.text import in_place
+from tapbridge.model.noun import replace
 
 if TYPE_CHECKING:
     from tapbridge.cli.world import World

@@ -12,13 +12,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from tapbridge.cli.result import Result, as_before
 from tapbridge.model.errors import Exit, Stuck
 from tapbridge.model.journal import Applied, Ended, load, read_line
+from tapbridge.model.noun import dataclass, replace
 from tapbridge.model.proof import Flow
 from tapbridge.model.verdict import Finding, Severity
 

@@ -6,11 +6,11 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tapbridge.model.errors import Forbidden
+from tapbridge.model.noun import dataclass, field
 
 if TYPE_CHECKING:
     from tapbridge.linux.host import LinuxHost

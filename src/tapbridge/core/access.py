@@ -8,11 +8,11 @@ is in the guest's VLAN as well, with the tag.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 
 from tapbridge.core.topology import find_uplink
 from tapbridge.core.vlans import each_vlan, first_vlans, is_in, one_vlan, ranges, tells_vlans_apart
 from tapbridge.model.errors import Refused
+from tapbridge.model.noun import dataclass, replace
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import Link, State
 from tapbridge.model.step import DeleteVlans, PutVlans, SetVlanFiltering, Step

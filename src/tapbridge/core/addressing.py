@@ -5,9 +5,8 @@ IPv4: net/ipv4/devinet.c and fib_frontend.c; IPv6: net/ipv6/addrconf.c.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tapbridge.core.routing import append_route, drop_link, same_route
+from tapbridge.model.noun import replace
 from tapbridge.model.state import (
     MANAGETEMPADDR,
     NODAD,

@@ -13,8 +13,6 @@ Theory of operation. Three things silence a host in this step, and each has its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from tapbridge.core.draft import Draft
 from tapbridge.core.forecast import adoption_risks
 from tapbridge.core.mark import make_mark, read_mark
@@ -34,6 +32,7 @@ from tapbridge.core.vlans import tells_vlans_apart
 from tapbridge.core.wireless import needs_four_addresses, require_station, with_four_addresses
 from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Adopt
+from tapbridge.model.noun import dataclass, replace
 from tapbridge.model.plan import Plan, Reason
 from tapbridge.model.state import ALIAS, Bridge, Link, State
 from tapbridge.model.step import (

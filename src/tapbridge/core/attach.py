@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from tapbridge.core.access import Access, access_steps, find_access
 from tapbridge.core.effect import fold
 from tapbridge.core.mark import read_tap_mark
 from tapbridge.core.vlans import tells_vlans_apart
+from tapbridge.model.noun import replace
 from tapbridge.model.plan import Plan, Reason, Stage
 from tapbridge.model.state import Link, State
 from tapbridge.model.step import SetAddressGeneration, SetMaster, SetMtu, SetUp, Step

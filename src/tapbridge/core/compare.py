@@ -10,9 +10,9 @@ that pass.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
+from tapbridge.model.noun import replace
 from tapbridge.model.state import (
     COPY_PROTO,
     DEPRECATED,

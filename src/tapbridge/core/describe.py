@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from typing import Any
 
 from tapbridge.core.describe_routes import address_words, flag_words, neighbour_words, route_words, rule_words
@@ -16,6 +15,7 @@ from tapbridge.core.describe_taps import GEN_MODES, TAP_WORDS, Told
 from tapbridge.core.describe_vlans import told_delete, told_filtering, told_put
 from tapbridge.core.describe_wireless import told_four_address
 from tapbridge.model import step as steps
+from tapbridge.model.noun import dataclass, fields
 from tapbridge.model.state import NODAD, Address
 from tapbridge.model.step import Step
 

@@ -6,8 +6,9 @@ From client/dhclient.c. Pure, because both who looks for clients and who restart
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from tapbridge.model.noun import dataclass
 
 VALUED = frozenset({
     "-4o6", "-B", "-C", "-D", "-F", "-H", "-V", "-cf", "-df", "-e", "-g", "-lf", "-p", "-pf", "-s", "-sf", "-timeout",

@@ -6,10 +6,10 @@ From IF_OPTS and cf_options of src/if-options.c. Pure, because both who looks fo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from tapbridge.core.getopt import OPERAND, Grammar, Option, values_of, with_value
+from tapbridge.model.noun import dataclass
 
 CONFIGURATION: Final = "/etc/dhcpcd.conf"
 AT_ONCE: Final = ("-b", "--background")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable
-from dataclasses import replace
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -18,6 +17,7 @@ from tapbridge.core.addressing import connected_route, delete_address, put_addre
 from tapbridge.core.routing import append_route, delete_route, drop_link, put_route
 from tapbridge.core.vlans import drop_vlans, first_vlans, own_vlans, put_vlans
 from tapbridge.model import step as steps
+from tapbridge.model.noun import replace
 from tapbridge.model.port import Port
 from tapbridge.model.state import PERMANENT, PROTO_RA, Address, Link, Rule, State, Sysctl
 from tapbridge.model.step import Step

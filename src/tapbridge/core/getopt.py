@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from tapbridge.model.noun import dataclass
 
 OPERAND = ""
 """The letter of a word that belongs to no option."""

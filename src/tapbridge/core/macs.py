@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from tapbridge.core.topology import is_tap
 from tapbridge.model.errors import Refused
+from tapbridge.model.noun import dataclass
 from tapbridge.model.state import Link, Neighbour, State
 from tapbridge.model.values import Mac
 

@@ -12,9 +12,9 @@ whose end it ends, and with which address it was lent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from tapbridge.model.noun import dataclass
 from tapbridge.model.state import ALIAS, Link
 from tapbridge.model.values import IfName, Mac
 

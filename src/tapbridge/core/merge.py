@@ -9,8 +9,8 @@ away is put back: nobody can tell it from what a plan that was cut off has not d
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 
+from tapbridge.model.noun import dataclass, replace
 from tapbridge.model.state import (
     COPY_PROTO,
     PROTO_KERNEL,

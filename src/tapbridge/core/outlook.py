@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from tapbridge.model.noun import dataclass
 from tapbridge.model.state import PROTO_DHCP, PROTO_KERNEL, PROTO_RA, SCOPE_GLOBAL, TABLE_MAIN, Address, State
 from tapbridge.model.values import Family, IfName, is_link_local, parse_ip
 from tapbridge.model.verdict import Finding, Severity

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tapbridge.core.adopt import HandOver
 from tapbridge.core.draft import Draft
 from tapbridge.core.mark import Mark, find_marked_uplink, read_mark, read_tap_mark
@@ -12,6 +10,7 @@ from tapbridge.core.transfer import LOOPBACK, Transfer, deafen, loosen_rp_filter
 from tapbridge.core.wireless import with_three_addresses
 from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Release
+from tapbridge.model.noun import replace
 from tapbridge.model.plan import Plan, Reason
 from tapbridge.model.state import Link, State, Sysctl
 from tapbridge.model.step import (

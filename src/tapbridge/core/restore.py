@@ -12,8 +12,6 @@ The same order as in transfer.py keeps the host answering: everything on the rig
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tapbridge.core.access import restore_vlans
 from tapbridge.core.compare import comparable
 from tapbridge.core.draft import Draft
@@ -28,6 +26,7 @@ from tapbridge.core.transfer import (
     own,
 )
 from tapbridge.core.wireless import with_three_addresses
+from tapbridge.model.noun import replace
 from tapbridge.model.plan import Plan, Reason
 from tapbridge.model.state import (
     DADFAILED,

@@ -6,9 +6,9 @@ The kernel's half is done (restore.py), and the host reachable; this one may tak
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 
 from tapbridge.core.draft import Draft
+from tapbridge.model.noun import replace
 from tapbridge.model.plan import Plan, Reason
 from tapbridge.model.state import PROTO_DHCP, PROTO_KERNEL, PROTO_RA, Client, File, State
 from tapbridge.model.step import (

@@ -5,8 +5,7 @@ Routes of one slot (destination, TOS, metric, table) stand behind one another; t
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from tapbridge.model.noun import replace
 from tapbridge.model.state import Route, State
 from tapbridge.model.values import Family
 

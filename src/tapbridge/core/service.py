@@ -8,10 +8,10 @@ comes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from tapbridge.core.signed import sign
+from tapbridge.model.noun import dataclass
 
 Init = Literal["systemd", "sysv"]
 

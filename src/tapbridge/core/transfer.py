@@ -21,10 +21,9 @@ Frames may arrive on either link meanwhile: both have every address, and rp_filt
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tapbridge.core.draft import Draft
 from tapbridge.core.routing import is_first, same_route
+from tapbridge.model.noun import replace
 from tapbridge.model.state import (
     COPY_PROTO,
     DADFAILED,

@@ -7,10 +7,10 @@ looks for clients and who restarts them need it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from tapbridge.core.getopt import Grammar, values_of, with_value
+from tapbridge.model.noun import dataclass
 
 _GRAMMAR: Final = Grammar(
     valued=frozenset("AFHOPTVchiprstx"),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
+from tapbridge.model.noun import replace
 from tapbridge.model.state import Bridge, Link, Vlans
 
 VLAN: Final = range(1, 4095)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from tapbridge.core.topology import find_guest_name, find_uplink, is_tap
 from tapbridge.core.vlans import find_pvid
 from tapbridge.draw.style import Role
 from tapbridge.draw.text import short_size, short_time
 from tapbridge.model.guest import Guest, GuestNic, Sighting
+from tapbridge.model.noun import dataclass
 from tapbridge.model.state import DADFAILED, DEPRECATED, TENTATIVE, Address, Link, State
 from tapbridge.model.values import IfName, is_link_local
 

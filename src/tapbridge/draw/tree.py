@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from tapbridge.draw.graph import Edge, Graph, Node, make_graph
 from tapbridge.draw.style import Role, Style, plain
 from tapbridge.draw.text import visible
 from tapbridge.model.guest import Guest
+from tapbridge.model.noun import dataclass
 from tapbridge.model.state import State
 
 

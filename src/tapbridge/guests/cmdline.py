@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from tapbridge.model.guest import HYPERVISORS
+from tapbridge.model.noun import dataclass, replace
 from tapbridge.model.values import Mac, parse_mac
 
 ARGUMENTS = 4096

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tapbridge.guests.procfs import PROC, find_namespace
+from tapbridge.model.noun import replace
 
 if TYPE_CHECKING:
     from tapbridge.guests.cmdline import Netdev

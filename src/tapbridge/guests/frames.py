@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from tapbridge.guests.dns import find_owner
+from tapbridge.model.noun import dataclass
 from tapbridge.model.values import Family, Mac
 
 FRAME_BYTES = 2048

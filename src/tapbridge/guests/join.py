@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
 from tapbridge.core.macs import tap_mac
@@ -14,6 +13,7 @@ from tapbridge.guests.cmdline import Launch, Netdev
 from tapbridge.guests.procfs import Holding, Process
 from tapbridge.model.guest import HYPERVISORS, Guest, GuestNic, Sighting
 from tapbridge.model.hold import Hold
+from tapbridge.model.noun import dataclass, replace
 from tapbridge.model.state import Link, State
 from tapbridge.model.values import IfName, Mac, ip_bits, is_link_local
 

@@ -6,11 +6,11 @@ such a sighting is unknown.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from tapbridge.guests.frames import find_hostname
 from tapbridge.model.guest import Sighting
+from tapbridge.model.noun import replace
 from tapbridge.model.values import IfName, Mac, parse_ip, parse_mac
 
 _FAR: Final = 1 << 53  # beyond it a float is no second exact

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from tapbridge.model.noun import dataclass
 
 PROC = "/proc"
 CMDLINE_BYTES = 1 << 18

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from tapbridge.core.mark import read_loan_mark
 from tapbridge.core.topology import find_guest_name
@@ -13,6 +12,7 @@ from tapbridge.guests.procfs import PROC, Process, find_namespace, find_process,
 from tapbridge.guests.servers import is_trusted
 from tapbridge.guests.survey import find_holders, read_launch
 from tapbridge.model.errors import Refused
+from tapbridge.model.noun import dataclass, field
 from tapbridge.model.state import Link, State
 
 

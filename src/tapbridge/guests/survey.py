@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 
 from tapbridge.guests import findings
 from tapbridge.guests.cmdline import Launch, parse_launch
@@ -26,6 +25,7 @@ from tapbridge.guests.procfs import (
 )
 from tapbridge.guests.servers import read_leases
 from tapbridge.model.guest import HYPERVISORS, Guest, Sighting
+from tapbridge.model.noun import dataclass, replace
 from tapbridge.model.state import State
 from tapbridge.model.values import IfName
 from tapbridge.model.verdict import Finding

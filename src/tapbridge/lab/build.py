@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ from tapbridge.lab.remove import NAMED, has_privilege, remove
 from tapbridge.lab.settle import await_settled
 from tapbridge.lab.spec import Mark, Spec, netns_name
 from tapbridge.model.errors import Forbidden, HostError, Refused
+from tapbridge.model.noun import dataclass, fields, replace
 from tapbridge.model.values import Family
 
 READY_S: Final = 30.0

@@ -17,11 +17,11 @@ import lzma
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tapbridge.model.errors import Refused
+from tapbridge.model.noun import dataclass
 
 MARK: Final = "TAPBRIDGE-GUEST"
 QEMU: Final = "qemu-system-x86_64"

@@ -16,12 +16,12 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from tapbridge.lab import namespaces as ns
 from tapbridge.lab.spec import Mark
 from tapbridge.model.errors import HostError
+from tapbridge.model.noun import dataclass
 
 _OWN: Final = "/run/lab"
 _BLANK: Final = (

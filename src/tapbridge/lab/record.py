@@ -7,13 +7,13 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Self
 
 from tapbridge.lab.spec import Spec, load_spec, parse_lab_name
 from tapbridge.model.errors import Forbidden, HostError, TapbridgeError
+from tapbridge.model.noun import dataclass, field, replace
 
 _MOST_BYTES: Final = 1 << 20
 _TURNS: Final = 1000

@@ -15,7 +15,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +23,7 @@ from tapbridge.lab.place import with_system_path
 from tapbridge.lab.record import Phase, Record, Shelf
 from tapbridge.lab.spec import MARK, Mark, find_mark, netns_name
 from tapbridge.model.errors import Refused, Stuck, TapbridgeError
+from tapbridge.model.noun import replace
 
 NAMED: Final = Path("/run/netns")
 _GENTLE_S: Final = 2.0  # what a guest gets to close its disks

@@ -12,11 +12,11 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 from tapbridge.linux import uapi
 from tapbridge.linux.attributes import Malformed, decode_name, walk
+from tapbridge.model.noun import dataclass
 
 DUMP_ATTEMPTS: Final = 5
 _HEADER: Final = struct.Struct("=IHHII")  # struct nlmsghdr: size, kind, flags, sequence, port
@@ -85,6 +85,8 @@ class Channel:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(_LIMIT_S, 0))
         self.socket.bind((0, groups))
         self._port: int = self.socket.getsockname()[0]
+        self._answers = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // _ACK_BYTES
+        self._room = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
         self._sequence = 0
 
     def close(self) -> None:
@@ -117,14 +119,12 @@ class Channel:
 
     def carry_out(self, requests: Sequence[Request]) -> list[OSError | None]:
         """Send the requests as one message and say of each how it ended; what no buffer holds goes in several."""
-        answers = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // _ACK_BYTES
-        room = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
         ends: list[OSError | None] = []
         part: list[Request] = []
         size = 0
         for request in requests:
             length = _HEADER.size + len(request.body)
-            if len(part) == answers or size + length > room:
+            if len(part) == self._answers or size + length > self._room:
                 ends += self._carry_out_part(part)
                 part, size = [], 0
             part.append(request)
@@ -133,21 +133,21 @@ class Channel:
 
     def _carry_out_part(self, requests: list[Request]) -> list[OSError | None]:
         ends: list[OSError | None] = []
-        answers = self._exchange([Request(r.kind, r.flags | uapi.NLM_F_ACK, r.body) for r in requests])
+        answers = self._exchange(requests, uapi.NLM_F_ACK)
         for request, (_, flags, content) in zip(requests, answers, strict=False):
             refusal = decode_refusal(flags, content)
             ends.append(None if refusal is None or refusal.errno in request.forgiven else refusal)
         return ends
 
-    def _exchange(self, requests: list[Request]) -> Iterator[tuple[int, int, bytes]]:
-        """Send, and go on yielding what the kernel answers to these requests: (kind, flags, body)."""
+    def _exchange(self, requests: list[Request], more: int = 0) -> Iterator[tuple[int, int, bytes]]:
+        """Send with `more` flags, and go on yielding what the kernel answers to these requests: (kind, flags, body)."""
         first = self._sequence + 1
+        more |= uapi.NLM_F_REQUEST
         datagram = b""
         for request in requests:
             self._sequence += 1
             size = _HEADER.size + len(request.body)
-            flags = request.flags | uapi.NLM_F_REQUEST
-            datagram += _HEADER.pack(size, request.kind, flags, self._sequence, self._port)
+            datagram += _HEADER.pack(size, request.kind, request.flags | more, self._sequence, self._port)
             datagram += request.body + bytes(-size % 4)
         self.socket.sendto(datagram, (0, 0))
         while True:

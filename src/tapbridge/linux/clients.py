@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from tapbridge.core import dhclient, dhcpcd, udhcpc
 from tapbridge.linux import dhcpcd_processes, processes, systemd, udhcpc_start
 from tapbridge.linux.managed import Held, networkd_links, networkmanager_links
 from tapbridge.model.errors import HostError
+from tapbridge.model.noun import replace
 from tapbridge.model.state import Client, LeaseFile
 from tapbridge.model.values import IfName
 

@@ -91,11 +91,10 @@ class LinuxHost:
 
 
 def _with_processes(state: State) -> State:
-    from dataclasses import replace
-
     from tapbridge.linux.attachments import observe_attachments
     from tapbridge.linux.clients import observe_clients
     from tapbridge.linux.resolved import observe_dns
+    from tapbridge.model.noun import replace
 
     clients = observe_clients(tuple(link.name for link in state.links))
     fed = {client.link for client in clients if client.program == "systemd-networkd"}  # by networkd's own word

@@ -15,7 +15,6 @@ import errno
 import select
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final
 
 from tapbridge.core.access import require_access
@@ -34,6 +33,7 @@ from tapbridge.linux.taps import delete_numbered
 from tapbridge.linux.tun import OpenTap, open_tap
 from tapbridge.model.errors import HostError, Refused
 from tapbridge.model.intent import Guard, LendTap
+from tapbridge.model.noun import replace
 from tapbridge.model.port import Port
 from tapbridge.model.state import Link, Scope
 from tapbridge.model.step import PutPortAddress, SetAddressGeneration, SetAlias, SetPort, SetUp, Step

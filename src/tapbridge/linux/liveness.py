@@ -13,7 +13,6 @@ import select
 import socket
 import struct
 import time
-from dataclasses import replace
 from typing import Final
 
 from tapbridge.linux import uapi
@@ -22,6 +21,7 @@ from tapbridge.linux.channel import Channel, decode_messages
 from tapbridge.linux.decode_addresses import FAMILIES, NEIGHBOUR, decode_neighbours
 from tapbridge.linux.encode import encode_step
 from tapbridge.model.errors import HostError
+from tapbridge.model.noun import replace
 from tapbridge.model.state import Neighbour
 from tapbridge.model.step import PutNeighbour
 from tapbridge.model.values import Family, IfName

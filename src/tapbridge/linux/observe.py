@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from tapbridge.linux import uapi
@@ -17,6 +16,7 @@ from tapbridge.linux.decode_routes import ROUTE, decode_routes, decode_rules
 from tapbridge.linux.holds import observe_holds
 from tapbridge.linux.sysctls import read_sysctls
 from tapbridge.linux.wireless import find_wireless
+from tapbridge.model.noun import replace
 from tapbridge.model.state import PROTO_RA, Link, Rule, Scope, State
 from tapbridge.model.values import Family
 

@@ -8,9 +8,13 @@ no one else's link is in it and nothing is left of it whenever we are killed.
 from __future__ import annotations
 
 import errno
+import os
 import socket
+import struct
 from collections.abc import Sequence
+from functools import partial
 from itertools import count
+from typing import Final
 
 from tapbridge.linux import uapi
 from tapbridge.linux.attributes import decode_u32, pack_u32, walk
@@ -22,19 +26,27 @@ from tapbridge.linux.tun import new_tap
 from tapbridge.model.state import TAP_GROUP
 from tapbridge.model.step import AddTap, DeleteTaps
 
+_SIOCGIFINDEX: Final = 0x8933
+_IFREQ: Final = struct.Struct("16si20x")
+
 
 def add_tap(channel: Channel, step: AddTap) -> None:
     """Make a tap. Killed at any moment, it is there whole and marked, or not at all. Raises OSError."""
     with new_tap(step.name, step.mac, step.tap):
-        _carry_out(channel, encode_tap(step, _number))
+        _carry_out(channel, encode_tap(step, partial(_number, channel.socket)))
 
 
-def _number(name: str) -> int:
-    """The ifindex of a link, also by its altname. An ioctl(2), in a tenth of the time in which netlink tells all."""
+def _number(asked: socket.socket, name: str) -> int:
+    """The ifindex of a link: if_nametoindex(3) by a socket that is open already. Netlink, which tells all of a link,
+    takes ten times as long."""
+    import fcntl
+
     try:
-        return socket.if_nametoindex(name)
-    except OSError:  # it tells no errno
+        answer = fcntl.ioctl(asked, _SIOCGIFINDEX, _IFREQ.pack(os.fsencode(name), 0))
+    except OSError:  # it does not say of what
         raise OSError(errno.ENODEV, f"there is no link '{name}'") from None
+    number: int = _IFREQ.unpack(answer)[1]
+    return number
 
 
 def delete_taps(channel: Channel, step: DeleteTaps) -> None:

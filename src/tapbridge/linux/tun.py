@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from tapbridge.model.errors import Forbidden, HostError, Refused, TapbridgeError
+from tapbridge.model.noun import dataclass
 from tapbridge.model.state import Tap
 from tapbridge.model.values import IfName, Mac
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import replace
 from typing import Final
 
 from tapbridge.core.udhcpc import read_invocation
 from tapbridge.linux.files import write_file
+from tapbridge.model.noun import replace
 from tapbridge.model.state import Client
 
 _SHELL: Final = "/bin/sh"

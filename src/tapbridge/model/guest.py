@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from tapbridge.model.noun import Noun
+from tapbridge.model.noun import dataclass
 from tapbridge.model.values import Family, IfName, Mac
 
 HYPERVISORS = ("qemu", "firecracker", "cloud-hypervisor", "crosvm")
 """The programs that are known by name; any other holder of a tap is `other`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Sighting(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
     """One piece of evidence that the holder of a MAC has an address.
 
     `source`: dhcp, arp, nd, mdns (heard on the tap), agent (the guest's own), lease (a DHCP server's file), neighbour
@@ -35,8 +33,8 @@ class Sighting(Noun):
     client_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class GuestNic(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestNic:
     """One NIC of a guest, named by the link that it has on the host. Bytes are counted from the guest's side.
 
     `mac_source`: command-line, qemu-default (QEMU gives it to whoever asks for none), qmp (QEMU says so), forwarding
@@ -57,8 +55,8 @@ class GuestNic(Noun):
     guard: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Guest(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
     """Whoever holds taps. `pid` is None for taps whose holder does not exist or cannot be seen.
 
     `hypervisor` is one of HYPERVISORS, or `other`; `program` is the process's own name.
@@ -72,8 +70,8 @@ class Guest(Noun):
     nics: tuple[GuestNic, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class TapUse(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TapUse:
     """A tap: who may open it, where it is attached, and who has it open.
 
     `owner` and `group` are names, or numbers where there is no name. `queues` is None where nobody wrote it down,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from tapbridge.model.noun import Noun
+from tapbridge.model.noun import dataclass
 from tapbridge.model.values import IfName, Mac
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Adopt(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopt:
     """Make `nic` a port of `bridge`. With `take_name` the bridge ends up with the NIC's name, and the NIC is called
     `port_name` (default: r + its name, cut at 15 bytes). With `vlan_aware` the bridge tells VLANs apart; with
     `four_address` a wireless station is let send frames that have room for a guest's address."""
@@ -23,16 +21,16 @@ class Adopt(Noun):
     force: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Release(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
     """Give the bridge's uplink its place back. `force` leaves guests' taps without a master."""
 
     bridge: IfName
     force: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class MakeTap(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeTap:
     """Make a tap that outlives its makers. At most one of `owner` and `group` is set."""
 
     name: IfName
@@ -43,8 +41,8 @@ class MakeTap(Noun):
     vlan: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class DropTaps(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropTaps:
     """Delete the tap `name`, or (None) all of ours that nobody has open. `force` also takes what is in use, and a tap
     that is not ours if it is named."""
 
@@ -52,8 +50,8 @@ class DropTaps(Noun):
     force: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Guard(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
     """What a guest may say of itself: that it has the address `mac`, and one of `ips`. With None instead of these, it
     may have any IP address but those that are `denied`. What is `allowed` it may do all the same: `dhcp`, `macs`,
     `router`, `vlan`."""
@@ -69,8 +67,8 @@ class Guard(Noun):
         return "mac" if self.ips is None else "ip"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class LendTap(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LendTap:
     """Make a tap, a port of `bridge`, for a user who gets its open files and nothing else. `mac` is the tap's own.
 
     With `only` its guest is held to that address: the bridge drops what comes from another.

@@ -7,24 +7,23 @@ number of this schema and a checksum, so that a line which was cut short by a cr
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from tapbridge.model import intent, permanent, plan, state, step, values, verdict
-from tapbridge.model.noun import Noun
+from tapbridge.model.noun import dataclass
 from tapbridge.model.state import File, State
 from tapbridge.model.step import Step
 from tapbridge.model.values import IfName
 
 SCHEMA = 1
+_PLAIN = frozenset((str, int, float, bool, type(None)))
 _LINE = re.compile(rb'\{"schema":([0-9]+),"id":"([0-9a-f-]+)","sum":"([0-9a-f]{8})","record":(\{.*\})\}')
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Began(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Began:
     """The first record of a transaction: everything that its way back needs, before anything is touched.
 
     `files` are the files that the steps write, as they were. A `guarded` change is kept only once it was confirmed or
@@ -43,8 +42,8 @@ class Began(Noun):
     guarded: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Armed(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Armed:
     """The guards are ready. A process is known by its PID and its start (field 22 of /proc/PID/stat), a timer by its
     unit. Until `apply_by`, seconds of CLOCK_BOOTTIME, the change has to be there and proved."""
 
@@ -54,15 +53,15 @@ class Armed(Noun):
     unit: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Acting(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acting:
     """Written before a step that is no kernel message: a process, a file, a manager."""
 
     step: Step
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Applied(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
     """The change is there and proved, and is taken back at `confirm_by` (CLOCK_BOOTTIME; `wall` since the epoch).
 
     Whoever confirms it makes the bridge `save` permanent as well.
@@ -74,16 +73,16 @@ class Applied(Noun):
     save: IfName | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Undoing(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undoing:
     """Somebody takes the change back: PID and reason."""
 
     pid: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Ended(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
     """The last record: `confirmed`, `done`, `rolled-back` or `stuck`; `told` is what is not as before although nothing
     is `left`."""
 
@@ -93,8 +92,8 @@ class Ended(Noun):
     told: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class FilesBegan(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesBegan:
     """What a transaction keeps where it outlives the boot: files that are not below /run, as they were."""
 
     id: str
@@ -112,7 +111,7 @@ def _nouns() -> dict[str, type]:
         name: noun
         for module in modules
         for name, noun in vars(module).items()
-        if isinstance(noun, type) and (dataclasses.is_dataclass(noun) or issubclass(noun, Enum))
+        if isinstance(noun, type) and (hasattr(noun, "__dataclass_fields__") or issubclass(noun, Enum))
     }
     return found | {noun.__name__: noun for noun in RECORDS}
 
@@ -122,16 +121,20 @@ _NOUNS = _nouns()
 
 def encode_noun(noun: Any) -> Any:
     """A noun as what `json.dumps` takes. Raises TypeError for what is no noun."""
-    if noun is None or type(noun) in (str, int, float, bool):
+    kind = type(noun)
+    if kind in _PLAIN:
         return noun
     if isinstance(noun, tuple):
-        return [encode_noun(item) for item in noun]
+        return [item if type(item) in _PLAIN else encode_noun(item) for item in noun]
     if isinstance(noun, Enum):
-        return {"_": type(noun).__name__, "value": noun.value}
-    if dataclasses.is_dataclass(noun) and not isinstance(noun, type):
-        fields = {name: encode_noun(getattr(noun, name)) for name in noun.__dataclass_fields__}
-        return {"_": type(noun).__name__, **fields}
-    raise TypeError(f"{type(noun).__name__} is no noun of the model")
+        return {"_": kind.__name__, "value": noun.value}
+    if not hasattr(kind, "__dataclass_fields__"):
+        raise TypeError(f"{kind.__name__} is no noun of the model")
+    encoded = {"_": kind.__name__}
+    for name in kind.__dataclass_fields__:
+        value = getattr(noun, name)
+        encoded[name] = value if type(value) in _PLAIN else encode_noun(value)  # most are: a call for each would cost
+    return encoded
 
 
 def decode_noun(encoded: Any) -> Any:

@@ -2,51 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from tapbridge.model.noun import Noun
+from tapbridge.model.noun import dataclass
 from tapbridge.model.state import Address, Client, Route
 from tapbridge.model.values import IfName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class StopClient(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopClient:
     """End a client's process without letting it deconfigure: SIGKILL by pidfd, and wait for its death."""
 
     client: Client
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class StartClient(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartClient:
     """Start a client in the cgroup of its predecessor."""
 
     client: Client
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class PauseClient(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseClient:
     """Stop a client by SIGSTOP until ResumeClient, so that it does not act on what it sees half done."""
 
     client: Client
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class ResumeClient(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeClient:
     """Let a client that was stopped go on, or to its end if StopClient was cut off; nothing to do where it is not
     stopped. Every way back begins with it."""
 
     client: Client
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class ReloadClient(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadClient:
     """Let a manager read its files anew, by its own command."""
 
     client: Client
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class AwaitClient(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitClient:
     """Wait until a manager has its link in hand by its file, or (`left`) has let go of it; `limit_s` seconds at most.
 
     It must have a lease for one of the IPv4 addresses `leased`. For the `addresses` and `routes` no more than the time
@@ -61,16 +59,16 @@ class AwaitClient(Noun):
     limit_s: float = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class StopUnit(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopUnit:
     """Stop the systemd unit of a manager that leaves its links as they are. `clients` are what it is of these links."""
 
     unit: str
     clients: tuple[Client, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class StartUnit(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartUnit:
     """Start the systemd unit of a manager, and wait until it holds each of `clients`' links by that profile."""
 
     unit: str
@@ -78,8 +76,8 @@ class StartUnit(Noun):
     limit_s: float = 20.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class WriteFile(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteFile:
     """Put a file in place by fsync and rename; None takes it away.
 
     A file that exists keeps its mode and owner; one that is new gets `mode` and, where it is told, `owner` (uid, gid).
@@ -91,8 +89,8 @@ class WriteFile(Noun):
     owner: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class WriteLinkFile(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteLinkFile:
     """Put a file in place whose name is the number of a link that the plan makes.
 
     Nobody knows the number before. The folder does not outlive the boot, and its owner clears it of links that are

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
-from tapbridge.model.noun import Noun
+from tapbridge.model.noun import dataclass
 from tapbridge.model.state import State
 from tapbridge.model.step import Step
 from tapbridge.model.verdict import Finding
@@ -24,16 +23,16 @@ class Reason(StrEnum):
     TIDY = "tidy"  # take the scaffolding away
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Stage(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
     """Steps that belong together. Kernel steps beside one another are performed as one batch."""
 
     reason: Reason
     steps: tuple[Step, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Plan(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
     """What will be done. Empty stages: there is nothing to do. `risks` are findings of severity info or warning."""
 
     command: str

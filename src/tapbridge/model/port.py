@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from tapbridge.model.noun import Noun
+from tapbridge.model.noun import dataclass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Port(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
     """What a link has while it is a port of a bridge, by the words of bridge(8). `state` is BR_STATE_*: 0 disabled … 3
     forwarding. The STP cost is the kernel's, by the speed of the link."""
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
-from tapbridge.model.noun import Noun
+from tapbridge.model.noun import dataclass
 from tapbridge.model.values import Family
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Target(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
     """Someone who is asked: the same before and after a change, whatever link leads there.
 
     `port` is the TCP or UDP port that is asked; a gateway is asked by ARP or ND and has none.
@@ -22,8 +21,8 @@ class Target(Noun):
     port: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Answer(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
     """How asking a target ended. `detail` says what came back, or why nothing did."""
 
     target: Target
@@ -31,8 +30,8 @@ class Answer(Noun):
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Flow(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
     """An established TCP connection. An IPv4 address that an IPv6 socket has (::ffff:192.0.2.1) is one of IPv4."""
 
     family: Family

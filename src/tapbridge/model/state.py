@@ -10,12 +10,11 @@ is used).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
 from tapbridge.model.hold import Hold
-from tapbridge.model.noun import Noun
+from tapbridge.model.noun import dataclass, field, replace
 from tapbridge.model.port import Port
 from tapbridge.model.values import Family, IfName, Mac
 
@@ -61,8 +60,8 @@ class Scope(StrEnum):
     HOST = "host"  # everything that a plan may move
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Bridge(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bridge:
     """What only a bridge has. Times are in hundredths of a second (USER_HZ), as in the kernel's attributes."""
 
     stp: bool = False
@@ -72,8 +71,8 @@ class Bridge(Noun):
     default_pvid: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Vlans(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vlans:
     """VLANs of a port, or of the host by a bridge. What has no tag is in the `pvid`; `untagged` ones lose theirs."""
 
     first: int
@@ -82,8 +81,8 @@ class Vlans(Noun):
     untagged: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Tap(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tap:
     """What only a tap has."""
 
     owner: int | None = None
@@ -93,8 +92,8 @@ class Tap(Noun):
     vnet_hdr: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Link(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
     """Any network object of the kernel.
 
     `kind` is the kernel's own word (bridge, veth, tun, macvlan, …), "" for a NIC without one, "loopback" for lo, "wifi"
@@ -132,8 +131,8 @@ class Link(Noun):
         return self.alias is not None and self.alias.split(" ", 1)[0] == ALIAS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Address(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
     """An IP address on a link. Lifetimes are seconds that remain; None is forever. `metric` is that of its
     connected route, 0 for the kernel's default (0 in IPv4, 256 in IPv6)."""
 
@@ -162,8 +161,8 @@ class Address(Noun):
         return self.family == 4 and bool(self.flags & SECONDARY)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Nexthop(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nexthop:
     """One way of a route. `gateway` may be of the other family (RFC 5549, RTA_VIA)."""
 
     link: IfName | None = None
@@ -173,8 +172,8 @@ class Nexthop(Noun):
     encap: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Route(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
     """A route of any table. `dst` is `network/prefix`. `metrics` are the RTAX_* attributes by number, of which the
     congestion control alone (16) is a word; `pref` is the router preference of RFC 4191; `expires` the seconds that
     remain. `nexthop_object` is the id of a nexthop object (`ip nexthop`), which we do not move."""
@@ -206,8 +205,8 @@ class Route(Noun):
         return any(hop.link == link for hop in self.nexthops)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Rule(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
     """A policy routing rule (`ip rule`). Selectors that we do not know are kept raw in `rest`, as (attribute, hex)."""
 
     family: Family
@@ -226,8 +225,8 @@ class Rule(Noun):
     rest: tuple[tuple[int, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Neighbour(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
     """An entry of the ARP or ND table. `state` is NUD_* (0x80 permanent); `flags` is NTF_*. `confirmed_s`, which makes
     no entry another one, is how long ago the kernel had proof of it; None for what was configured."""
 
@@ -246,8 +245,8 @@ class Neighbour(Noun):
         return bool(self.state & 0xC0) or bool(self.flags & 0x08)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Sysctl(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sysctl:
     """A per-link switch of the kernel: `net.<stack>.conf.<link>.<name>`. `stack` is ipv4 or ipv6."""
 
     link: IfName
@@ -256,8 +255,8 @@ class Sysctl(Noun):
     value: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class ForwardingEntry(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardingEntry:
     """An entry of a bridge's forwarding database. `local` is an address of the host's own."""
 
     bridge: IfName
@@ -270,16 +269,16 @@ class ForwardingEntry(Noun):
 SERVING_MANY: Final = ("systemd-networkd", "NetworkManager", "connman", "wicked", "netifd")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class LeaseFile(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseFile:
     """A file in which a client keeps what it was given. Compared by hash."""
 
     path: str
     sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class File(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
     """A file that a plan writes: its text (None: there is none), and whose it is."""
 
     path: str
@@ -289,8 +288,8 @@ class File(Noun):
     gid: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Client(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
     """A process that configures a link: a DHCP client or a manager. Its PID and its start (field 22 of /proc/PID/stat)
     are not compared. `profile` is the UUID of the connection by which NetworkManager holds the link."""
 
@@ -316,8 +315,8 @@ class Client(Noun):
         return self.program == "dhcpcd"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class LinkDns(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkDns:
     """The DNS servers and domains that systemd-resolved keeps for one link."""
 
     link: IfName
@@ -325,8 +324,8 @@ class LinkDns(Noun):
     domains: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Attachment(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
     """Something that names or holds a link and cannot be moved with it.
 
     `kind`: socket, membership, packet-socket, nft-rule, iptables-rule, input-drop, tc, xdp, lro, vf-spoofchk.
@@ -339,8 +338,8 @@ class Attachment(Noun):
     pid: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class State(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
     """A host, or as much of it as `scope` says."""
 
     scope: Scope = Scope.HOST

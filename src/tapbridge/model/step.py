@@ -6,11 +6,10 @@ what is not there is no error, so every step may be repeated.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from tapbridge.model.intent import Guard
-from tapbridge.model.noun import Noun
+from tapbridge.model.noun import dataclass
 from tapbridge.model.owner_step import AwaitClient as AwaitClient
 from tapbridge.model.owner_step import PauseClient as PauseClient
 from tapbridge.model.owner_step import ReloadClient as ReloadClient
@@ -39,8 +38,8 @@ from tapbridge.model.vlan_step import SetVlanFiltering as SetVlanFiltering
 from tapbridge.model.wireless_step import SetFourAddress as SetFourAddress
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class AddLink(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddLink:
     """Create a bridge, or a veth pair whose end `peer` is up. RTM_NEWLINK with NLM_F_CREATE | NLM_F_EXCL."""
 
     name: IfName
@@ -53,15 +52,15 @@ class AddLink(Noun):
     bridge: Bridge | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class DeleteLink(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteLink:
     """Delete a link; the kernel takes its addresses and routes with it."""
 
     link: IfName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class AddTap(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddTap:
     """Create a tap that nobody has open, and that is there until it is deleted or the machine is rebooted.
 
     It gets its address, its user, its marks and its place before it is made persistent, so it is never there for good
@@ -79,55 +78,55 @@ class AddTap(Noun):
     up: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class DeleteTaps(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteTaps:
     """Delete taps of ours, all in one act. Looked at again when it happens: what is no tap of ours then stays."""
 
     taps: tuple[IfName, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class SetUp(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetUp:
     """Set a link administratively up or down."""
 
     link: IfName
     up: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class SetMaster(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetMaster:
     """Make a link a port of a bridge, or (None) take it out."""
 
     link: IfName
     master: IfName | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class SetMtu(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetMtu:
     """Set a link's MTU in bytes. On a bridge a real change also pins it against its ports' (br_change_mtu)."""
 
     link: IfName
     mtu: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class SetMac(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetMac:
     """Set a link's Ethernet address. A bridge whose address was set never takes another from its ports."""
 
     link: IfName
     mac: Mac
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class SetAlias(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAlias:
     """Set a link's alias, the mark by which what is ours is known; None takes it away."""
 
     link: IfName
     alias: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class SetAddressGeneration(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAddressGeneration:
     """Set how IPv6 addresses are made: IN6_ADDR_GEN_MODE_* (0 EUI-64, 1 none, 2 stable privacy, 3 random) and token."""
 
     link: IfName
@@ -135,24 +134,24 @@ class SetAddressGeneration(Noun):
     token: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class RenameLink(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenameLink:
     """Give a link another name; a link that is up can be renamed since Linux 6.2."""
 
     link: IfName
     to: IfName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class SetPort(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPort:
     """Set the flags of a bridge port."""
 
     link: IfName
     port: Port
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class LimitRate(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitRate:
     """Limit a tap, in each direction for itself, to `rate` bits per second. The limit ends with the tap; no State
     knows of it. No step behind it happens where the kernel cannot."""
 
@@ -160,8 +159,8 @@ class LimitRate(Noun):
     rate: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class SetFilter(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetFilter:
     """Drop what a guest says beyond its guard, before the bridge sees it. The rules are for the number that the tap has
     now, which no other link gets; no State knows of them. No step behind it happens where they cannot be set."""
 
@@ -169,16 +168,16 @@ class SetFilter(Noun):
     guard: Guard
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class PutPortAddress(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutPortAddress:
     """Tell a bridge that an Ethernet address is behind this port, for good, and only if nobody has it (NLM_F_EXCL)."""
 
     link: IfName
     mac: Mac
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class PutAddress(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutAddress:
     """Add an address, or change its lifetimes, metric and (IPv6) flags.
 
     Without `dad` an IPv6 address is put with IFA_F_NODAD, because the host owns it already: the kernel does not probe
@@ -189,22 +188,22 @@ class PutAddress(Noun):
     dad: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class DeleteAddress(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteAddress:
     """Take an address from a link."""
 
     address: Address
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class PutRoute(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutRoute:
     """Replace the first route of the slot, in one act, or create it. NLM_F_CREATE | NLM_F_REPLACE."""
 
     route: Route
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class AddRoute(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddRoute:
     """Add a route behind those of its slot: NLM_F_CREATE | NLM_F_APPEND in IPv4, NLM_F_CREATE in IPv6.
 
     With `first`, before them: NLM_F_CREATE alone, which only IPv4 understands so.
@@ -214,73 +213,73 @@ class AddRoute(Noun):
     first: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class DeleteRoute(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteRoute:
     """Take exactly this route away."""
 
     route: Route
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class DropRouterRoutes(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropRouterRoutes:
     """Take every route away that routers have advertised on a link, also those that nobody knew of when it was planned:
     those that are there when the batch is put together."""
 
     link: IfName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class PutNeighbour(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutNeighbour:
     """Create or replace a neighbour entry."""
 
     neighbour: Neighbour
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class DeleteNeighbour(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteNeighbour:
     """Take a neighbour entry away."""
 
     neighbour: Neighbour
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class AddRule(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddRule:
     """Add a policy routing rule."""
 
     rule: Rule
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class DeleteRule(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteRule:
     """Take a policy routing rule away."""
 
     rule: Rule
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class SetSysctl(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetSysctl:
     """Write a per-link switch."""
 
     sysctl: Sysctl
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class SetDns(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetDns:
     """Give systemd-resolved the DNS servers and domains of a link; empty tuples revert it."""
 
     dns: LinkDns
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Await(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Await:
     """Wait until a link's operstate is `up`, driven by the kernel's own notifications; `limit_s` seconds at most."""
 
     link: IfName
     limit_s: float = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class AwaitLocal(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitLocal:
     """Wait until the kernel takes packets for these IPv6 addresses on the link; `limit_s` seconds at most.
 
     RTM_NEWADDR is acknowledged before the address has its local route, which a worker adds (addrconf_dad_work). Until
@@ -292,8 +291,8 @@ class AwaitLocal(Noun):
     limit_s: float = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Shield(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shield:
     """Hand every frame that arrives on `link` straight to `to`'s IP stack, until Unshield or our death.
 
     A tcx program (Linux 6.6) at the ingress of the NIC. It covers the hole of br_add_if() and del_nbp(), in which
@@ -305,8 +304,8 @@ class Shield(Noun):
     to: IfName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Unshield(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unshield:
     """End a Shield."""
 
     link: IfName

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
-from tapbridge.model.noun import Noun
+from tapbridge.model.noun import dataclass
 
 
 class Severity(StrEnum):
@@ -16,8 +15,8 @@ class Severity(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Finding(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
     """One thing that was found. `code` is kebab-case and stable; `fix` is a command or a sentence."""
 
     code: str
@@ -30,8 +29,8 @@ class Finding(Noun):
     fix: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Verdict(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
     """The findings of one examination."""
 
     findings: tuple[Finding, ...] = ()

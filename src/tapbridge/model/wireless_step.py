@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from tapbridge.model.noun import Noun
+from tapbridge.model.noun import dataclass
 from tapbridge.model.values import IfName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class SetFourAddress(Noun):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetFourAddress:
     """Let a wireless station put four addresses into its frames, or three as before.
 
     `asked` are the IP addresses of neighbours whose answer shows that the access point goes along. Where it does not,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from dataclasses import replace
 
 from tapbridge.core.compare import kernel_part
 from tapbridge.core.effect import effect
 from tapbridge.model.errors import HostError
+from tapbridge.model.noun import replace
 from tapbridge.model.state import File, Scope, State
 from tapbridge.model.step import (
     AddRoute,

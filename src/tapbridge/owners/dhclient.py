@@ -11,11 +11,11 @@ file names that hold the link's name. Where the target takes over the NIC's name
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Final
 
 from tapbridge.core.adopt import HandOver
 from tapbridge.core.dhclient import VALUED, Invocation, read_invocation
+from tapbridge.model.noun import dataclass, replace
 from tapbridge.model.state import PERMANENT, SCOPE_GLOBAL, Client, State
 from tapbridge.model.step import PutAddress, StartClient, Step, StopClient, WriteFile
 from tapbridge.model.values import IfName

@@ -15,7 +15,6 @@ meanwhile, and ask for it again likewise.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import Final
 
 from tapbridge.core.adopt import HandOver
@@ -27,6 +26,7 @@ from tapbridge.core.dhcpcd import (
     with_configuration,
     with_link,
 )
+from tapbridge.model.noun import dataclass, replace
 from tapbridge.model.state import Client, State
 from tapbridge.model.step import StartClient, Step, StopClient, WriteFile
 from tapbridge.model.values import IfName

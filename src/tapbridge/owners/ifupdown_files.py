@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
 from tapbridge.core.outlook import Outlook, canonical
+from tapbridge.model.noun import dataclass
 from tapbridge.model.values import Family
 
 _BEGIN: Final = ("iface", "auto", "mapping", "source", "source-directory", "rename", "template", "no-auto-down",

@@ -10,13 +10,13 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Final
 
 from tapbridge.core.vlans import tells_vlans_apart
 from tapbridge.model.errors import HostError
+from tapbridge.model.noun import dataclass
 from tapbridge.model.permanent import Permanent
 from tapbridge.model.state import File
 from tapbridge.model.step import WriteFile

@@ -11,11 +11,11 @@ networkd read its files. At the next boot they are gone. So nothing need be told
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Final
 
 from tapbridge.core.restore_owner import brought_back
 from tapbridge.core.vlans import tells_vlans_apart
+from tapbridge.model.noun import dataclass, replace
 from tapbridge.model.permanent import Permanent
 from tapbridge.model.state import File, LeaseFile
 from tapbridge.model.step import ReloadClient, Step, WriteFile

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from tapbridge.core.dhcpcd import CONFIGURATION
 from tapbridge.core.outlook import Outlook
+from tapbridge.model.noun import dataclass
 from tapbridge.model.permanent import Permanent
 from tapbridge.model.state import File
 from tapbridge.model.step import Step

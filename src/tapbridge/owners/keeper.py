@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from tapbridge.core.outlook import Outlook
 from tapbridge.model.errors import Refused
+from tapbridge.model.noun import dataclass, field
 from tapbridge.model.permanent import Permanent
 from tapbridge.model.state import Client, File, Link, State
 from tapbridge.model.step import Step, WriteFile

@@ -9,10 +9,10 @@ and at its start it takes the NIC out of the bridge while the bridge keeps the r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from tapbridge.core.adopt import HandOver
+from tapbridge.model.noun import dataclass
 from tapbridge.model.state import State
 from tapbridge.model.values import IfName
 from tapbridge.owners.networkd import NETWORKD

@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Final
 
 from tapbridge.core.adopt import HandOver
 from tapbridge.core.restore_owner import brought_back
+from tapbridge.model.noun import dataclass, replace
 from tapbridge.model.state import Client, LeaseFile, State, Sysctl
 from tapbridge.model.step import (
     AwaitClient,

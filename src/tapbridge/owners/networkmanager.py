@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
 from tapbridge.core.adopt import HandOver
 from tapbridge.core.dhclient import read_invocation
 from tapbridge.model.errors import HostError, Refused
+from tapbridge.model.noun import dataclass, replace
 from tapbridge.model.state import Client, LeaseFile, Link, State
 from tapbridge.model.step import StartUnit, Step, StopUnit, WriteFile, WriteLinkFile
 from tapbridge.model.values import IfName

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from tapbridge.core.adopt import HandOver
 from tapbridge.model.errors import HostError, Refused
+from tapbridge.model.noun import dataclass, field
 from tapbridge.model.state import Client, State
 from tapbridge.model.values import IfName
 from tapbridge.model.verdict import Finding, Severity

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Final
 
 from tapbridge.core.adopt import HandOver
 from tapbridge.model.errors import Refused
+from tapbridge.model.noun import replace
 from tapbridge.model.state import State
 from tapbridge.model.step import Step
 from tapbridge.model.values import IfName

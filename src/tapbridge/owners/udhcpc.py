@@ -9,11 +9,11 @@ it (linux/udhcpc.py), so the argument vector stays as it is but for the link's n
 from __future__ import annotations
 
 import os.path
-from dataclasses import dataclass, replace
 from typing import Final
 
 from tapbridge.core.adopt import HandOver
 from tapbridge.core.udhcpc import read_invocation, with_values
+from tapbridge.model.noun import dataclass, replace
 from tapbridge.model.state import State
 from tapbridge.model.step import StartClient, Step, StopClient, WriteFile
 from tapbridge.model.values import IfName

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
 from tapbridge.model.errors import HostError, Refused, UsageError
+from tapbridge.model.noun import dataclass
 from tapbridge.model.values import Mac, parse_mac
 from tapbridge.qemu.machine import Machine, Model
 from tapbridge.qemu.nics import Nic, TapDescriptors, card_pairs

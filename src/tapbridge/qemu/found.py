@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from tapbridge.model.errors import Refused
+from tapbridge.model.noun import dataclass
 from tapbridge.qemu.argv import CommandLine, Pairs, Section, parse_pairs
 
 _CARD: Final = re.compile(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from tapbridge.core.access import Access
 from tapbridge.core.attach import port_steps
@@ -11,6 +10,7 @@ from tapbridge.core.mark import GUEST_BYTES, is_guest_name, make_guest_mark, rea
 from tapbridge.core.topology import find_guest_name, is_tap
 from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.intent import Guard
+from tapbridge.model.noun import dataclass
 from tapbridge.model.port import Port
 from tapbridge.model.state import Link, State
 from tapbridge.model.step import LimitRate, PutPortAddress, SetAlias, SetFilter, SetPort, Step

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from tapbridge.model.journal import Applied, Armed, Began, Ended, Record, Undoing, load
+from tapbridge.model.noun import dataclass
 from tapbridge.transact.detach import start_time
 from tapbridge.transact.journal import Journal, load_records
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from tapbridge.model.journal import Applied, Began
+from tapbridge.model.noun import dataclass
 from tapbridge.transact.journal import Journal
 
 

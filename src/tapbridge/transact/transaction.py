@@ -8,10 +8,10 @@ comparison, the deletion of a bridge, comes after the proof; then all is read on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from tapbridge.model.errors import HostError
 from tapbridge.model.journal import Acting, Began, Ended
+from tapbridge.model.noun import dataclass
 from tapbridge.model.plan import Plan, Stage
 from tapbridge.model.state import Scope, State
 from tapbridge.model.step import KERNEL_STEPS, AddTap, Await, AwaitClient, AwaitLocal, DeleteTaps, Shield, Unshield

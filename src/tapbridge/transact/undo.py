@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 
 from tapbridge.core.compare import differences, kernel_part
 from tapbridge.core.merge import merge
@@ -19,6 +18,7 @@ from tapbridge.core.restore import restore
 from tapbridge.core.restore_owner import restore_owner, stopped_units
 from tapbridge.model.errors import HostError, Stuck
 from tapbridge.model.journal import Acting, Began, Ended, Undoing, load
+from tapbridge.model.noun import dataclass, replace
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import Client, File, Scope
 from tapbridge.model.step import (

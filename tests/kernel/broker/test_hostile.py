@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -15,6 +14,7 @@ from kit.brokers import ALICE, BRIDGE_MAC, Site, as_user, links, taps, until
 from kit.command import run
 from kit.tally import WHOLE
 from tapbridge.linux.host import LinuxHost
+from tapbridge.model.noun import replace
 from tapbridge.model.state import TENTATIVE, Address, Link, Scope
 
 LIMIT_S = 1.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import threading
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from kit.command import run
 from tapbridge.linux.host import LinuxHost
 from tapbridge.model.errors import HostError
+from tapbridge.model.noun import replace
 from tapbridge.model.state import Address, Bridge, Neighbour, Nexthop, Route, Rule, Scope, Sysctl
 from tapbridge.model.step import (
     AddLink,

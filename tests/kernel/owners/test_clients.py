@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from tapbridge.linux.clients import observe_clients, start_client, stop_client
 from tapbridge.linux.host import LinuxHost
 from tapbridge.linux.pause import pause_client, resume_client
 from tapbridge.model.errors import HostError
+from tapbridge.model.noun import replace
 from tapbridge.model.state import Address, Client, LeaseFile, State
 from tapbridge.model.step import AwaitClient
 from tapbridge.model.values import IfName

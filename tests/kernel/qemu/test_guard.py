@@ -9,7 +9,6 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +26,7 @@ from tapbridge.linux.host import LinuxHost
 from tapbridge.linux.tun import OpenTap, open_tap
 from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Guard
+from tapbridge.model.noun import replace
 from tapbridge.model.state import Scope
 from tapbridge.model.values import IfName, Mac
 

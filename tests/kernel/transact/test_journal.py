@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tapbridge.model.errors import Stuck
 from tapbridge.model.journal import Applied, Began, Ended, dump_line
+from tapbridge.model.noun import replace
 from tapbridge.model.state import File, State
 from tapbridge.transact.found import find_begun, find_waiting
 from tapbridge.transact.journal import Journal, read_durable

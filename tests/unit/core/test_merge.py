@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tapbridge.core.merge import merge
+from tapbridge.model.noun import replace
 from tapbridge.model.state import Address, Link, State
 from tapbridge.model.values import IfName
 

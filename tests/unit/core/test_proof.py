@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.worlds import NIC, OTHER, hosts
 from tapbridge.core.proof import MOST_OF_A_KIND, judge, targets
+from tapbridge.model.noun import replace
 from tapbridge.model.proof import Answer, Flow, Target
 from tapbridge.model.state import LinkDns, Nexthop, Route, State
 from tapbridge.model.values import Family, IfName

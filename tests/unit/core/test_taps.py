@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +19,7 @@ from tapbridge.model.errors import HostError, Refused
 from tapbridge.model.guest import Guest, GuestNic, TapUse
 from tapbridge.model.intent import DropTaps, MakeTap
 from tapbridge.model.journal import dump, load
+from tapbridge.model.noun import replace
 from tapbridge.model.port import Port
 from tapbridge.model.state import Link, State, Sysctl, Tap
 from tapbridge.model.step import AddTap, DeleteLink, DeleteTaps, WriteFile

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -21,6 +20,7 @@ from tapbridge.core.verify import verify
 from tapbridge.core.vlans import VLAN, drop_vlans, find_pvid, is_in, numbers, one_vlan, put_vlans
 from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Adopt, MakeTap
+from tapbridge.model.noun import replace
 from tapbridge.model.port import Port
 from tapbridge.model.state import Address, Bridge, Link, State, Vlans
 from tapbridge.model.step import PutVlans, SetMaster, SetUp, SetVlanFiltering

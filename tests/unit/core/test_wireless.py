@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from tapbridge.core.adopt import adopt
@@ -19,6 +17,7 @@ from tapbridge.core.wireless import witnesses
 from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Adopt, Release
 from tapbridge.model.journal import dump, load
+from tapbridge.model.noun import replace
 from tapbridge.model.state import Address, Attachment, Link, Neighbour, Nexthop, Route, State
 from tapbridge.model.step import SetFourAddress, SetMaster
 from tapbridge.model.values import IfName, Mac

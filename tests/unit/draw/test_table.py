@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +10,7 @@ from tapbridge.draw.style import ansi
 from tapbridge.draw.table import HEADINGS, guest_columns, guest_table
 from tapbridge.draw.text import in_place, short_size, short_time, visible, width, word
 from tapbridge.model.guest import Guest, GuestNic, Sighting
+from tapbridge.model.noun import replace
 from tapbridge.model.values import IfName, Mac
 
 MAC = Mac("52:54:00:aa:bb:01")

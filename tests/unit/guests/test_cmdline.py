@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tapbridge.guests.cmdline import Launch, Netdev, parse_launch
+from tapbridge.model.noun import replace
 
 MAC = "52:54:00:aa:bb:01"
 DEFAULT = "52:54:00:12:34:56"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from tapbridge.guests.cmdline import Launch, Netdev
@@ -11,6 +10,7 @@ from tapbridge.guests.join import Holder, join, place
 from tapbridge.guests.procfs import Holding, Process
 from tapbridge.model.guest import Guest, GuestNic, Sighting
 from tapbridge.model.hold import Hold
+from tapbridge.model.noun import replace
 from tapbridge.model.state import Bridge, ForwardingEntry, Link, State, Vlans
 from tapbridge.model.values import IfName, Mac
 

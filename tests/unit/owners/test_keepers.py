@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from tapbridge.core.mark import make_mark
 from tapbridge.core.outlook import Outlook, differences
 from tapbridge.model.errors import HostError, Refused, UsageError
+from tapbridge.model.noun import replace
 from tapbridge.model.permanent import Permanent, Written
 from tapbridge.model.state import (
     PROTO_KERNEL,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from tapbridge.core.adopt import adopt
@@ -12,6 +10,7 @@ from tapbridge.core.guard import guard
 from tapbridge.core.release import release
 from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Adopt, Release
+from tapbridge.model.noun import replace
 from tapbridge.model.plan import Plan
 from tapbridge.model.state import (
     PROTO_DHCP,

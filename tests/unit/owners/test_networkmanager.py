@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from tapbridge.core.adopt import HandOver
 from tapbridge.model.errors import HostError, Refused
+from tapbridge.model.noun import replace
 from tapbridge.model.state import Address, Client, LeaseFile, Link, State
 from tapbridge.model.step import StartUnit, StopUnit, WriteFile, WriteLinkFile
 from tapbridge.model.values import IfName, Mac

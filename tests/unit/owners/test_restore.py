@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tapbridge.core.restore import restore
 from tapbridge.core.restore_owner import restore_owner
+from tapbridge.model.noun import replace
 from tapbridge.model.state import ALIAS, PROTO_KERNEL, Address, Client, File, Link, Nexthop, Route, State, Sysctl
 from tapbridge.model.step import (
     AwaitClient,

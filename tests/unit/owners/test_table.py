@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 
 from tapbridge.model.errors import Exit, Refused
+from tapbridge.model.noun import replace
 from tapbridge.model.state import PERMANENT, Address, Client, LeaseFile, Link, State
 from tapbridge.model.step import PutAddress, StartClient, StopClient, WriteFile
 from tapbridge.model.values import IfName

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tapbridge.core.macs import Seed, check_mac, find_holder, guest_mac, own_macs, parse_prefix, suspects, tap_mac
 from tapbridge.model.errors import Refused
+from tapbridge.model.noun import replace
 from tapbridge.model.state import ForwardingEntry, Link, Neighbour, State
 from tapbridge.model.values import IfName, Mac, parse_mac
 

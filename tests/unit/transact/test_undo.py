@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tapbridge.model.errors import HostError
 from tapbridge.model.journal import Began
+from tapbridge.model.noun import replace
 from tapbridge.model.state import Address, Client, File, Link, State
 from tapbridge.model.step import PutAddress, ResumeClient, SetUp, StartClient, Step, StopClient, WriteFile
 from tapbridge.model.values import IfName
