@@ -28,11 +28,12 @@ def files(host: Container) -> list[str]:
 def network(host: Container, link: str) -> list[str]:
     """Addresses and routes of a link, without what passes, and with the link's name left out.
 
-    NetworkManager makes the link-local address of the name as well, dhcpcd the metric of the link's number.
+    NetworkManager makes the link-local address of the name as well, dhcpcd the metric of the link's number. The kernel
+    makes the link-local address, or whoever manages the link (Debian 13's iproute2 tells them apart).
     """
     shown = host.run(f"ip -o addr show dev {link}; ip -4 route show dev {link}; ip -6 route show dev {link}").stdout
     passing = r"valid_lft \S+ preferred_lft \S+| expires \S+| nhid \d+| tentative|^\d+: |(?<=inet6 fe80::)\S+|\\ *"
-    passing += r"| metric \d+(?= brd)| metric 100\d\b"
+    passing += r"| metric \d+(?= brd)| metric 100\d\b| proto kernel_ll"
     shown = re.sub(passing, "", shown, flags=re.MULTILINE).replace(link, "LINK")
     lines = {" ".join(line.split()) for line in shown.splitlines()}
     if any(" proto ra metric 100 " in line for line in lines):  # NetworkManager's; the kernel may have heard it before
