@@ -133,16 +133,25 @@ def _await_local(channel: Channel, step: steps.AwaitLocal) -> None:
 
 
 def _until_nothing(missing: Callable[[], str], groups: int, limit_s: float) -> None:
-    """Look again at each of the kernel's notifications until nothing is missing. Raises OSError at the limit."""
+    """Look again at each of the kernel's notifications until nothing is missing; a question that the kernel does not
+    answer is asked again likewise. Raises OSError at the limit, and where the link is gone."""
     from select import POLLIN, poll
 
-    if not missing():
+    def still_missing() -> str:
+        try:
+            return missing()
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                raise
+            return f"what is to be awaited cannot be read ({error.strerror})"
+
+    if not still_missing():
         return
     deadline = time.monotonic() + limit_s
     with closing(Channel(groups=groups)) as news:  # before the next look, so that no change is missed
         waiting = poll()
         waiting.register(news.socket, POLLIN)
-        while what := missing():
+        while what := still_missing():
             left_s = deadline - time.monotonic()
             if left_s <= 0 or not waiting.poll(left_s * 1000):
                 raise OSError(errno.ETIMEDOUT, f"{what} after {limit_s:g} s")

@@ -89,26 +89,30 @@ def _other_files(wanted: Sequence[File], host: Host) -> tuple[str, ...]:
 def take_back(began: Began, host: Host, journal: Journal, reason: str) -> Undone:
     """Make the touched links what they were, and end the journal; one with something left stays, for `recover`."""
     undone = Undone()
-    for _ in range(_ROUNDS):
-        undone = _one_round(began, host, journal, reason)
+    for number in range(1, _ROUNDS + 1):
+        undone = _one_round(began, host, journal, reason, last=number == _ROUNDS)
         if not undone.left:
             break
     journal.end(Ended(outcome=undone.outcome, reason=reason, left=undone.left, told=undone.told))
     return undone
 
 
-def _one_round(began: Began, host: Host, journal: Journal, reason: str) -> Undone:
+def _one_round(began: Began, host: Host, journal: Journal, reason: str, *, last: bool) -> Undone:
+    """Where the kernel's part failed the owner's waits for the next round: a client that begins while its link leads
+    nowhere loses its first question, and asks again after some ten seconds."""
     errors: list[str] = []
+    failed: list[str] = []
     _perform_each([(unit,) for unit in _stopped(began, journal)], host, errors)
     try:
         _resume(began, host)
         _perform_each([(end,) for end in _meddlers(began, host)], host, errors)
         now = host.observe(Scope.KERNEL)
         wanted = merge(kernel_part(began.before), kernel_part(began.after), began.steps, now, began.touched)
-        _perform(restore(wanted.state, now, began.touched), host, errors)
+        _perform(restore(wanted.state, now, began.touched), host, failed)
+        errors += failed
         with suppress(OSError):  # the journal's disk does not stop the way back
             journal.note(Undoing(pid=os.getpid(), reason=reason))
-        return _owner_round(began, host, errors)
+        return _owner_round(began, host, errors) if last or not failed else Undone(left=tuple(errors))
     except HostError as error:
         return Undone(left=(*errors, error.message))
 

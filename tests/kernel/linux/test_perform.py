@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import threading
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from kit.command import run
+from tapbridge.linux.acts import perform_alone
+from tapbridge.linux.channel import Channel
 from tapbridge.linux.host import LinuxHost
+from tapbridge.linux.shield import Shields
 from tapbridge.model.errors import HostError
 from tapbridge.model.noun import replace
 from tapbridge.model.state import Address, Bridge, Neighbour, Nexthop, Route, Rule, Scope, Sysctl
@@ -277,6 +281,24 @@ def test_waiting_has_an_end(host: LinuxHost) -> None:
     assert error.errno == errno.ETIMEDOUT
     assert "after 0.05 s" in error.message
     assert refusal(host, Await(link=IfName("none0"))).errno == errno.ENODEV
+
+
+def test_a_question_that_is_not_answered_is_asked_again_while_there_is_time(host: LinuxHost) -> None:
+    class Hard(Channel):
+        """Of hearing: the kernel's answer to the first question is lost."""
+
+        heard = False
+
+        def ask(self, kind: int, body: bytes) -> bytes:
+            if not self.heard:
+                self.heard = True
+                raise OSError(errno.ENOBUFS, "no buffer space available")
+            return super().ask(kind, body)
+
+    host.perform([PAIR])
+    with closing(Hard()) as channel:
+        perform_alone(channel, Shields(), Await(link=NIC))
+        assert channel.heard
 
 
 def test_a_switch_that_is_not_there_is_named(host: LinuxHost) -> None:

@@ -73,6 +73,33 @@ def test_a_client_that_would_meddle_is_ended_before_anything_moves(program: str,
     assert (kinds.index(StopClient) < kinds.index(PutAddress)) == (program == "dhcpcd")
 
 
+class OnceDeaf(Watched):
+    """A host whose kernel refuses what one round of the way back asks of it."""
+
+    def perform(self, steps: Sequence[Step]) -> None:
+        """Raises HostError for the first two: the address has a metric of its own for a while."""
+        if isinstance(steps[0], PutAddress) and sum(isinstance(step, PutAddress) for step in self.done) < 2:
+            self.done += steps
+            raise HostError("no buffer space available", index=0, errno=105)
+        super().perform(steps)
+
+
+def test_a_client_is_started_when_the_kernel_has_its_part(tmp_path: Path) -> None:
+    """It would lose its first question on a link that leads nowhere yet, and wait for long."""
+    eth0 = IfName("eth0")
+    address = Address(link=eth0, family=4, ip="192.0.2.50", prefix=24, label=eth0)
+    client = Client(link=eth0, program="dhclient", pid=7, argv=("dhclient", eth0))
+    before = State(links=(Link(index=2, name=eth0, up=True),), addresses=(address,), clients=(client,))
+    after = replace(before, addresses=(), clients=())
+    began = Began(id="a-1", command="up", boot_id="b", netns=1, before=before, after=after, touched=(eth0,))
+    there, journal = OnceDeaf(after), Journal(tmp_path)
+    journal.begin(began)
+    undone = take_back(began, there, journal, "the test said so")
+    assert undone.left == ()
+    kinds = [type(step) for step in there.done if isinstance(step, PutAddress | StartClient)]
+    assert kinds == [PutAddress] * 4 + [StartClient]
+
+
 class ReadOnly(ModelHost):
     """A host that takes no file."""
 
