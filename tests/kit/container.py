@@ -57,6 +57,19 @@ WantedBy=multi-user.target
 """
 """/lib/systemd/system/dhcpcd.service of Debian 12's package dhcpcd, in what matters here."""
 
+DHCPCD_OF_A_LINK = """\
+[Service]
+Type=forking
+PIDFile=/run/dhcpcd/%I.pid
+ExecStart=/usr/sbin/dhcpcd -q -w %I
+ExecStop=/usr/sbin/dhcpcd -x %I
+Restart=always
+
+[Install]
+WantedBy=multi-user.target
+"""
+"""/lib/systemd/system/dhcpcd@.service of the same, but for the device that it is bound to: a container has none."""
+
 TOGETHER = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child")
 _NUMBERS = itertools.count(1)
 
@@ -151,6 +164,13 @@ class Container:
         self.path("/run/cut.py").write_text(_CUT_OFF)
         killed = self.run("python3", "/run/cut.py", point, *words, check=False)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+    def syncs(self, words: tuple[str, ...], when: str = "") -> int:
+        """Run a command inside, and count how often it has synced a file; it is killed at the time of number `when`."""
+        log = self.place / "strace"
+        inject = [f"--inject=fsync:signal=SIGKILL:when={when}"] if when else []
+        run("strace", "-qq", "-f", "-o", log, "--trace=fsync", *inject, *self.words(), *words, check=not when)
+        return log.read_text().count("fsync(")
 
     def words(self) -> tuple[str, ...]:
         """The words before a command that is to run inside."""

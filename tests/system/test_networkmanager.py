@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from kit.changes import until
-from kit.command import run
 from kit.container import GATEWAY, NIC_MAC, Container, container
 from kit.tally import WHOLE, sample
 
@@ -174,26 +173,18 @@ def test_one_that_does_not_stop_is_killed(leased: Container) -> None:
     assert not re.search("DISCOVER|RELEASE|DECLINE|NAK", since(leased, mark))
 
 
-def syncs(host: Container, words: tuple[str, ...], when: str = "") -> int:
-    """Run a command inside, and count the times that it has synced a file; it is killed at the one of number `when`."""
-    log = host.place / "strace"
-    inject = [f"--inject=fsync:signal=SIGKILL:when={when}"] if when else []
-    run("strace", "-qq", "-f", "-o", log, "--trace=fsync", *inject, *host.words(), *words, check=not when)
-    return log.read_text().count("fsync(")
-
-
 def test_killed_anywhere_and_recovered_it_is_in_charge_again(leased: Container) -> None:
     """Before every act but those of the kernel's the journal is synced: so these are the points between all acts."""
     address, before, everything = ip(leased, "eth0"), held(leased), network(leased, "eth0")
     mark, ended = len(leased.served()), set()
-    points = [("up", number) for number in range(1, syncs(leased, UP) + 1)]
-    points += [("down", number) for number in range(1, syncs(leased, DOWN) + 1)]
+    points = [("up", number) for number in range(1, leased.syncs(UP) + 1)]
+    points += [("down", number) for number in range(1, leased.syncs(DOWN) + 1)]
     for verb, number in sample(points, KILLED):
         if verb == "down":
             leased.run(*UP)
-        syncs(leased, UP if verb == "up" else DOWN, str(number))
+        leased.syncs(UP if verb == "up" else DOWN, str(number))
         if number % 2:
-            syncs(leased, RECOVER, str(1 + number % 7))
+            leased.syncs(RECOVER, str(1 + number % 7))
         leased.run(*RECOVER)
         bridged = Path(leased.path("/sys/class/net/br0")).exists()
         ended.add((verb, bridged))

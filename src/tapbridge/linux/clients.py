@@ -91,9 +91,22 @@ def end_halted(client: Client) -> None:
         _end(client, held | processes.hold(dhcpcd_processes.family(held) - held.keys(), _is_dhcpcd))
     elif not dhcpcd_processes.runs(client.argv):
         dhcpcd_processes.forget(client.argv, client.link)
+    systemd.let_start(client.cgroup)
 
 
 def _end(client: Client, held: dict[int, int]) -> None:
+    if client.program == dhcpcd_processes.NAME:
+        with systemd.held_down(client.cgroup):
+            _kill(client, held)
+            dhcpcd_processes.forget(client.argv, client.link)
+            systemd.await_end(client.cgroup)
+        return
+    _kill(client, held)
+    if client.program == "udhcpc":
+        udhcpc_start.forget(client)
+
+
+def _kill(client: Client, held: dict[int, int]) -> None:
     import signal
 
     began = processes.clock_ticks()
@@ -114,11 +127,6 @@ def _end(client: Client, held: dict[int, int]) -> None:
         late = [pid for pid in processes.pids() if _is_of_session(pid, held, began)]
         orphans = processes.hold(late, lambda pid: _is_of_session(pid, held, began))
         processes.wait_for_ends(orphans.values(), _SCRIPT_S)
-    if client.program == "udhcpc":
-        udhcpc_start.forget(client)
-    elif client.program == dhcpcd_processes.NAME:
-        dhcpcd_processes.forget(client.argv, client.link)
-        systemd.await_end(client.cgroup)
 
 
 def _children(held: dict[int, int], but: str) -> list[int]:
@@ -169,7 +177,7 @@ def start_client(client: Client, limit_s: float = 5.0) -> None:
     alone = client.cgroup and not processes.control_group_folders(client.cgroup) and systemd.is_here()
     unit = _unit_of(client) if alone else None
     if unit is not None:
-        systemd.start(unit)
+        systemd.let_come_up(unit, limit_s)
     else:
         _start(client, limit_s, as_service=bool(alone))
     if client.program == dhcpcd_processes.NAME:

@@ -5,12 +5,15 @@ Both talk to PID 1 by its own socket, /run/systemd/private: no D-Bus daemon is n
 
 from __future__ import annotations
 
+import errno
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from tapbridge.linux import processes
+from tapbridge.linux.files import write_file
 from tapbridge.model.errors import HostError
 
 if TYPE_CHECKING:
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 
 _LIMIT_S: Final = 5.0
 _RESTING: Final = ("dead", "failed", "exited")
+_HELD: Final = "zz-tapbridge-held.conf"
+"""The drop-in of a service whose program is just being ended: of all, the last by its name counts."""
+
 _NOT_LOADED: Final = 5  # of `systemctl stop`, the LSB's "program is not installed"
 
 # No dependency of any kind: what waits for a target waits for the network as soon as somebody's override says so,
@@ -71,6 +77,43 @@ def is_armed(unit: str) -> bool:
     return _run(["systemctl", "is-active", "--quiet", f"{unit}.timer", f"{unit}.service"])[0] == 0
 
 
+@contextmanager
+def held_down(cgroup: str) -> Iterator[None]:
+    """Meanwhile the service whose processes are in a control group is not started again if they end (`Restart=`).
+
+    A file below /run says so; whoever is killed in between leaves it for `let_start`. Raises HostError.
+    """
+    unit = os.path.basename(cgroup)
+    if not unit.endswith(".service") or not is_here() or _restart(unit) in ("no", ""):
+        yield
+        return
+    path = _held_path(unit)
+    write_file(path, "# Written by tapbridge: for a moment.\n[Service]\nRestart=no\n")
+    try:
+        reload()
+        if _restart(unit) != "no":
+            raise HostError(f"systemd would start {unit} again", hint=f"see: systemctl cat {unit}")
+        yield
+    finally:
+        let_start(cgroup)
+
+
+def let_start(cgroup: str) -> None:
+    """Take away what `held_down` has left, if it has. Raises HostError."""
+    path = _held_path(os.path.basename(cgroup))
+    if os.path.exists(path):
+        write_file(path, None)
+        reload()
+
+
+def _held_path(unit: str) -> str:
+    return f"/run/systemd/system/{unit}.d/{_HELD}"
+
+
+def _restart(unit: str) -> str:
+    return _ask(["systemctl", "show", "--property=Restart", "--value", unit]).strip()
+
+
 def await_end(cgroup: str) -> None:
     """Wait until systemd has seen the end of the service whose processes were in a control group, and cleared up
     behind it: what it runs then, and the folders that it removes, are not for a successor. Raises HostError."""
@@ -110,6 +153,15 @@ def start(unit: str, limit_s: float = _LIMIT_S) -> None:
         raise HostError(f"systemd does not start {unit}: {said}", hint=f"see: systemctl status {unit}")
 
 
+def let_come_up(unit: str, limit_s: float) -> None:
+    """Start a unit, and wait until it is up, `limit_s` seconds at most: then it goes on trying. Raises HostError."""
+    try:
+        start(unit, limit_s)
+    except HostError as error:
+        if error.errno != errno.ETIMEDOUT:
+            raise
+
+
 def reload() -> None:
     """Let systemd read its units anew. Raises HostError."""
     code, said = _run(["systemctl", "daemon-reload"])
@@ -134,6 +186,7 @@ def _finished(words: Sequence[str], limit_s: float = _LIMIT_S) -> CompletedProce
             words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit_s, check=False
         )
     except subprocess.TimeoutExpired:
-        raise HostError(f"{words[0]} does not answer within {limit_s:g} s", hint="is systemd alive?") from None
+        message = f"{words[0]} does not answer within {limit_s:g} s"
+        raise HostError(message, errno=errno.ETIMEDOUT, hint="is systemd alive?") from None
     except OSError as error:
         raise HostError(f"{words[0]} cannot be started: {error.strerror}", errno=error.errno or 0) from None

@@ -35,9 +35,10 @@ from tapbridge.owners.dhcpcd_files import carry_configuration, denies, manage, o
 from tapbridge.owners.owner import Move, Owner, clients_of, find_among, refusal, renamed, warn
 
 _ELSEWHERE: Final = "/proc/"
-_SERVICE: Final = "/dhcpcd@"
-_UNIT: Final = "dhcpcd.service"
-_DROP_IN: Final = f"/run/systemd/system/{_UNIT}.d/tapbridge.conf"
+_SERVICE: Final = "dhcpcd.service"
+_OF_A_LINK: Final = re.compile(r"dhcpcd@[^/]+\.service")
+"""The service of one link, of which systemd has a template. The files of both are Debian's."""
+
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./:=,+-]+")
 """Words that mean in a unit what they mean to a program."""
 
@@ -78,8 +79,8 @@ def _require_movable(owner: Owner, move: Move) -> None:
             raise refusal(owner, "its command line cannot be read", "let a root that may look into its memory do it")
         if move.source == move.target and not read_invocation(client.argv).alone:
             raise refusal(owner, "it would take the NIC by its new name for another one", "go without --take-name")
-        if _SERVICE in client.cgroup:
-            raise refusal(owner, "its service starts it again whenever it ends", f"run it by hand: {_by_hand(owner)}")
+        if move.source == move.target and _OF_A_LINK.fullmatch(_unit(client)):
+            raise refusal(owner, "its service ends when the NIC gets another name", "go without --take-name")
         if any(file.path.startswith(_ELSEWHERE) for file in client.files):
             raise refusal(owner, "its files are in a file system of its own", "start it outside of its container")
     if len({read_invocation(client.argv).family for client in owner.clients}) != len(owner.clients):
@@ -101,14 +102,30 @@ def _replace_client(client: Client, move: Move) -> tuple[Step, ...]:
 def _carry_unit(client: Client, argv: tuple[str, ...], move: Move) -> tuple[Step, ...]:
     """Its service starts it by these words until the next boot, whoever has it started.
 
-    By its own words it would tell the one that runs to take every link, the port too.
+    By its own words it would tell the one that runs to take every link, the port too, or serve the port itself.
     """
-    if read_invocation(argv).made_for is None:
-        return (WriteFile(path=_DROP_IN, content=None),) if move.read(_DROP_IN) is not None else ()
-    if not client.cgroup.endswith(f"/{_UNIT}") or not all(map(_PLAIN.fullmatch, argv)):
+    told, unit = read_invocation(argv), _unit(client)
+    of_a_link = _OF_A_LINK.fullmatch(unit) is not None
+    path = f"/run/systemd/system/{unit if of_a_link else _SERVICE}.d/tapbridge.conf"
+    if told.made_for is None and (move.back or not of_a_link):
+        return (WriteFile(path=path, content=None),) if move.read(path) is not None else ()
+    if not (of_a_link or unit == _SERVICE) or not all(map(_PLAIN.fullmatch, argv)):
         return ()
-    line = " ".join((argv[0], AT_ONCE[0], *argv[1:]))
-    return (WriteFile(path=_DROP_IN, content=f"# Written by tapbridge.\n[Service]\nExecStart=\nExecStart={line}\n"),)
+    lines = ["# Written by tapbridge.", "[Service]", "ExecStart=", _line("ExecStart", argv[0], AT_ONCE[0], *argv[1:])]
+    if of_a_link:
+        family = [f"-{told.family}"] if told.family else []
+        lines += ["ExecStop=", _line("ExecStop", argv[0], "-x", *family, move.target)]
+        lines.append(f"PIDFile=/run/dhcpcd/{told.stem}.pid")
+    return (WriteFile(path=path, content="\n".join((*lines, ""))),)
+
+
+def _unit(client: Client) -> str:
+    """The unit of systemd's that it belongs to, if it does."""
+    return client.cgroup.rpartition("/")[2]
+
+
+def _line(key: str, *words: str) -> str:
+    return f"{key}={' '.join(words)}"
 
 
 def _carry_configuration(argv: tuple[str, ...], move: Move) -> tuple[tuple[str, ...], tuple[Step, ...]]:
