@@ -18,7 +18,7 @@ RENEWAL_S = 10
 UP = ("tapbridge", "up", "--yes", "--quiet", "--confirm", "0")
 DOWN = ("tapbridge", "down", "--quiet")
 RECOVER = ("tapbridge", "recover", "--quiet")
-OURS = "/run/NetworkManager/system-connections/tapbridge-br0*"
+OURS = "/run/NetworkManager/system-connections/tapbridge-*"
 STATIC = """[connection]
 id=office \\t= [x]
 uuid=6c0f2d4e-7f1b-4d7b-9d40-0f6b8f5f1a01
@@ -38,6 +38,13 @@ method=manual
 address1=2001:db8::7/64
 addr-gen-mode=eui64
 """
+named = pytest.mark.parametrize(
+    ("bridge", "port", "words"),
+    [("br0", "eth0", ()), *([("eth0", "reth0", ("--take-name",))] if WHOLE else [])],
+    ids=["own name", "the NIC's name"][: 2 if WHOLE else 1],
+)
+"""What the bridge is called, and the NIC as its port. NetworkManager knows links by their names."""
+
 KILLED = 4
 """The points at which it is killed in CI."""
 
@@ -71,6 +78,11 @@ def held(host: Container) -> dict[str, str]:
     told = host.run("nmcli", "-t", "-f", "DEVICE,STATE,CON-UUID", "device").stdout.splitlines()
     rows = [line.split(":") for line in told]
     return {link: profile for link, state, profile in rows if state == "connected"}
+
+
+def is_bridged(host: Container, bridge: str) -> bool:
+    """Whether there is a bridge of that name."""
+    return Path(host.path(f"/sys/class/net/{bridge}/bridge")).exists()
 
 
 def network(host: Container, link: str) -> list[str]:
@@ -126,6 +138,37 @@ def test_the_lease_goes_to_the_bridge_and_back(leased: Container) -> None:
     assert leased.run("ls /run/NetworkManager/devices").stdout.split() == ["1", "2"]
 
 
+def test_the_bridge_takes_the_name_and_gives_it_back(leased: Container) -> None:
+    """NetworkManager knows a link by its name: eth0 is the bridge then, and the card is reth0."""
+    before, identity, leases = held(leased), leased.lease(), leased.run("ls /var/lib/NetworkManager/*.lease").stdout
+    everything, mark = network(leased, "eth0"), len(leased.served())
+    leased.run(*UP, "--take-name")
+    assert is_bridged(leased, "eth0")
+    assert network(leased, "eth0") == everything
+    assert network(leased, "reth0") == []
+    profiles = held(leased)
+    assert profiles.keys() == {"eth0", "reth0"}
+    assert before["eth0"] not in profiles.values()
+    if WHOLE:
+        assert_renewed(leased, mark)
+    leased.run("systemctl", "restart", "NetworkManager")
+    leased.wait_for("nmcli -t -f DEVICE,STATE device | grep -qx reth0:connected")
+    leased.wait_for("nmcli -t -f DEVICE,STATE device | grep -qx eth0:connected")
+    assert (held(leased), network(leased, "eth0")) == (profiles, everything)
+    assert "master eth0" in leased.run("ip", "link", "show", "dev", "reth0").stdout
+
+    mark = len(leased.served())
+    leased.run(*DOWN)
+    assert (network(leased, "eth0"), held(leased)) == (everything, before)
+    if WHOLE:
+        assert_renewed(leased, mark)
+    assert not re.search("DISCOVER|RELEASE|DECLINE|NAK", leased.served()[mark:])
+    assert leased.lease() == identity
+    assert leased.run(f"ls {OURS}", check=False).stdout == ""
+    assert leased.run("ls /var/lib/NetworkManager/*.lease").stdout == leases
+    assert leased.run("ls /run/NetworkManager/devices").stdout.split() == ["1", "2"]
+
+
 def test_a_static_profile_is_the_bridge_s_as_well(leased: Container) -> None:
     path = leased.path("/etc/NetworkManager/system-connections/office.nmconnection")
     path.write_text(STATIC)
@@ -146,12 +189,13 @@ def test_a_static_profile_is_the_bridge_s_as_well(leased: Container) -> None:
     assert path.read_text() == STATIC
 
 
-def test_what_nobody_confirms_is_taken_back(leased: Container) -> None:
+@named
+def test_what_nobody_confirms_is_taken_back(leased: Container, bridge: str, port: str, words: tuple[str, ...]) -> None:
     address, before, everything = ip(leased, "eth0"), held(leased), network(leased, "eth0")
     mark = len(leased.served())
-    leased.run("tapbridge", "up", "--yes", "--quiet", "--confirm", "2", "--no-wait")
-    assert ip(leased, "br0") == address
-    assert until(lambda: not Path(leased.path("/sys/class/net/br0")).exists(), 10), leased.log()
+    leased.run("tapbridge", "up", "--yes", "--quiet", "--confirm", "2", "--no-wait", *words)
+    assert (ip(leased, bridge), ip(leased, port)) == (address, None)
+    assert until(lambda: not is_bridged(leased, bridge), 10), leased.log()
     leased.run("tapbridge", "recover", "--wait", "10")
     assert network(leased, "eth0") == everything
     assert held(leased) == before
@@ -173,24 +217,27 @@ def test_one_that_does_not_stop_is_killed(leased: Container) -> None:
     assert not re.search("DISCOVER|RELEASE|DECLINE|NAK", since(leased, mark))
 
 
-def test_killed_anywhere_and_recovered_it_is_in_charge_again(leased: Container) -> None:
+@named
+def test_killed_anywhere_and_recovered_it_is_in_charge_again(
+    leased: Container, bridge: str, port: str, words: tuple[str, ...]
+) -> None:
     """Before every act but those of the kernel's the journal is synced: so these are the points between all acts."""
     address, before, everything = ip(leased, "eth0"), held(leased), network(leased, "eth0")
     mark, ended = len(leased.served()), set()
-    points = [("up", number) for number in range(1, leased.syncs(UP) + 1)]
+    up = (*UP, *words)
+    points = [("up", number) for number in range(1, leased.syncs(up) + 1)]
     points += [("down", number) for number in range(1, leased.syncs(DOWN) + 1)]
     for verb, number in sample(points, KILLED):
         if verb == "down":
-            leased.run(*UP)
-        leased.syncs(UP if verb == "up" else DOWN, str(number))
+            leased.run(*up)
+        leased.syncs(up if verb == "up" else DOWN, str(number))
         if number % 2:
             leased.syncs(RECOVER, str(1 + number % 7))
         leased.run(*RECOVER)
-        bridged = Path(leased.path("/sys/class/net/br0")).exists()
+        bridged = is_bridged(leased, bridge)
         ended.add((verb, bridged))
-        where = "br0" if bridged else "eth0"
-        assert network(leased, where) == everything, (verb, number)
-        assert held(leased).keys() == ({"br0", "eth0"} if bridged else {"eth0"}), (verb, number)
+        assert network(leased, bridge if bridged else "eth0") == everything, (verb, number)
+        assert held(leased).keys() == ({bridge, port} if bridged else {"eth0"}), (verb, number)
         assert leased.run("ping", "-c1", "-W2", GATEWAY).returncode == 0
         if bridged:
             leased.run(*DOWN)

@@ -70,7 +70,7 @@ def _plan(args: Namespace, state: State, world: World) -> tuple[Plan, Link, IfNa
     assert mark is not None, "release has made sure of it"
     assert uplink is not None, "release has made sure of it"
     nic = mark.nic if bridge.name == mark.nic else uplink.name
-    plan = release(intent, state, hand_over(state, bridge.name, nic, force=args.force))
+    plan = release(intent, state, hand_over(state, bridge.name, nic, uplink.name, force=args.force))
     verdict = guard(plan, uplink)
     if not verdict.ok:
         raise Refused(f"the plan is not safe: {verdict.findings[0].message}", hint="report this", code="cut-off")

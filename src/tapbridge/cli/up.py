@@ -16,6 +16,7 @@ from tapbridge.core.adopt import adopt, require_adoption
 from tapbridge.core.attach import with_taps
 from tapbridge.core.choose import find_nic
 from tapbridge.core.guard import guard
+from tapbridge.core.refuse import find_link, require_renameable
 from tapbridge.core.verify import verify, verify_carried, verify_uplink
 from tapbridge.core.wireless import needs_four_addresses
 from tapbridge.model.errors import Refused, UsageError
@@ -116,8 +117,8 @@ def _plan(args: Namespace, state: State, names: list[IfName], world: World) -> t
         _require_vlans(state, nic)
     if intent.four_address and needs_four_addresses(nic):
         _require_supplicant(state, nic)
-    final = nic.name if intent.take_name else intent.bridge
-    plan = with_taps(adopt(intent, state, hand_over(state, nic.name, final, force=args.force)), final)
+    final, port = _final(intent), _port(state, intent, nic)
+    plan = with_taps(adopt(intent, state, hand_over(state, nic.name, final, port, force=args.force)), final)
     if args.save:
         plan = replace(plan, risks=tuple(risk for risk in plan.risks if risk.code != STALE))
     verdict = guard(plan, nic)
@@ -258,7 +259,8 @@ def _way_back(args: Namespace, intent: Adopt, plan: Plan) -> Plan:
     if _carrier(plan.before, intent) != intent.nic:
         return restore(plan.before, plan.after, plan.touched)
     written = {step.path: step.content for step in plan.steps if isinstance(step, WriteFile)}
-    owner = hand_over(plan.after, _final(intent), intent.nic, force=args.force, written=written)
+    port = _port(plan.before, intent, find_link(plan.before, intent.nic))
+    owner = hand_over(plan.after, _final(intent), intent.nic, port, force=args.force, written=written)
     return release(Release(bridge=_final(intent), force=True), plan.after, owner)  # taps may have joined it
 
 
@@ -270,6 +272,11 @@ def _carrier(state: State, intent: Adopt) -> IfName:
 
 def _final(intent: Adopt) -> IfName:
     return intent.nic if intent.take_name else intent.bridge
+
+
+def _port(state: State, intent: Adopt, nic: Link) -> IfName:
+    """What the NIC is called as a port."""
+    return require_renameable(state, intent, nic) if intent.take_name and nic.master is None else nic.name
 
 
 def _adopt(plan: Plan, intent: Adopt, session: Session, guarding: Guarding, proof: Proof) -> Result:

@@ -123,12 +123,13 @@ def _require_profile(owner: Owner, move: Move) -> Keyfile:
         raise refusal(owner, "the port of the switch wants a login (802.1X)", "such a NIC has to stay as it is")
     if "shared" in (profile.get(family, {}).get("method") for family in ("ipv4", "ipv6")):
         raise refusal(owner, "it shares the host's connection on this link (method=shared)", hint)
-    if move.source == move.target:
-        raise refusal(owner, "the hand-over with --take-name is not built yet", "leave --take-name out")
-    for vlan in _children_by_profile(client, move):
+    for vlan in _children(move, client.profile):
         hint = f"let it name the link: nmcli connection modify {vlan.profile} vlan.parent {move.source}"
         raise refusal(owner, f"the profile of {vlan.link} names this one as its parent, and would lose it", hint)
-    for other in clients_of(move.state, move.target, _NAME):
+    for vlan in _children(move, move.source) if move.port != move.source else ():
+        why = f"the profile of {vlan.link} names the NIC as its parent, which would be the bridge"
+        raise refusal(owner, why, "go without --take-name")
+    for other in clients_of(move.state, move.target, _NAME) if move.target != move.source else ():
         there = read_keyfile(move.read(other.files[0].path) or "") if other.files else {}
         if other.profile not in ("", _uuid(client.profile, f"bridge {move.target}")) and not _looks_on(there):
             hint = f"take another name for the bridge, or: nmcli connection down {other.profile}"
@@ -136,14 +137,13 @@ def _require_profile(owner: Owner, move: Move) -> Keyfile:
     return profile
 
 
-def _children_by_profile(client: Client, move: Move) -> tuple[Client, ...]:
-    """The VLANs on the link whose profiles name its profile as their parent, which will not be active any more."""
+def _children(move: Move, parent: str) -> tuple[Client, ...]:
+    """The VLANs on the link whose profiles name their parent so: a profile, which will not be active any more, or the
+    link."""
     links = [link.name for link in move.state.links if link.kind == "vlan" and link.parent == move.source]
     held = [one for link in links for one in clients_of(move.state, link, _NAME) if one.files]
     return tuple(
-        one
-        for one in held
-        if read_keyfile(move.read(one.files[0].path) or "").get("vlan", {}).get("parent") == client.profile
+        one for one in held if read_keyfile(move.read(one.files[0].path) or "").get("vlan", {}).get("parent") == parent
     )
 
 
@@ -177,14 +177,14 @@ def _hand_over(client: Client, unit: str, nic: Keyfile, move: Move) -> HandOver:
     link, bridge = move.state.link(move.source), move.target
     assert link is not None and link.mac is not None, "a NIC that can be adopted has an address"
     told, made = read_keyfile(move.read(_state_file(link)) or ""), _made_of_a_secret(nic, move)
-    ours = _uuid(client.profile, f"bridge {bridge}"), _uuid(client.profile, f"port {link.name}")
+    ours = _uuid(client.profile, f"bridge {bridge}"), _uuid(client.profile, f"port {move.port}")
     profiles = (
         bridge_profile(nic, told, bridge=bridge, mac=link.mac, uuid=ours[0], token=made[0] if len(made) == 1 else None),
-        port_profile(nic, port=link.name, bridge=bridge, uuid=ours[1], master=ours[0]),
+        port_profile(nic, port=move.port, bridge=bridge, uuid=ours[1], master=ours[0]),
     )
     files = [_lease_file(client.profile, link.name, ours[0], bridge, move)]
     held = []
-    for name, number, profile in zip((bridge, link.name), ours, profiles, strict=True):
+    for name, number, profile in zip((bridge, move.port), ours, profiles, strict=True):
         path = profile_path(bridge, "" if name == bridge else "-port")
         files.append(WriteFile(path=path, content=write_keyfile(profile), mode=0o600))
         held.append(replace(client, link=name, profile=number, files=(LeaseFile(path=path, sha256=""),)))
@@ -205,12 +205,12 @@ def _give_back(owner: Owner, move: Move) -> HandOver:
     client, unit = owner.clients[0], _unit(owner.clients[0])
     profile = read_keyfile(move.read(client.files[0].path) or "") if client.files else {}
     before = profile.get("user", {}).get(NIC_PROFILE)
-    bridge, nic = move.state.link(move.source), move.state.link(move.target)
+    bridge, nic = move.state.link(move.source), move.state.link(move.port)
     if before is None or unit is None or bridge is None or nic is None:
         return left_alone(owner, move)
-    port = clients_of(move.state, nic.name, _NAME)
+    port = clients_of(move.state, move.port, _NAME)
     metric = profile.get("ipv4", {}).get("route-metric")
-    lease = _lease_file(client.profile, bridge.name, before, nic.name, move)
+    lease = _lease_file(client.profile, bridge.name, before, move.target, move)
     held = [file.path for one in (client, *port) for file in one.files if one.profile != before]
     ours = [path for path in held if not path.startswith(f"{SAVED}/")]
     files: list[Step] = [
@@ -221,7 +221,7 @@ def _give_back(owner: Owner, move: Move) -> HandOver:
         WriteFile(path=_state_file(nic), content=link_state(before, made=False, metric=metric)),
         *hold_back(move),
     ]
-    on_nic = replace(client, link=nic.name, profile=before, files=())
+    on_nic = replace(client, link=move.target, profile=before, files=())
     return HandOver(
         before=(StopUnit(unit=unit, clients=(client, *port)),),
         after=(*files, StartUnit(unit=unit, clients=(on_nic,))),

@@ -37,11 +37,13 @@ class Owner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """From which link to which. The two names are equal when the target takes over the name of the source."""
+    """From which link to which. The two names are equal when the target takes over the name of the source. `port` is
+    what the NIC is called as long as it is a port."""
 
     state: State
     source: IfName
     target: IfName
+    port: IfName
     read: Read = field(repr=False)
     ask: Ask = field(repr=False, default=nobody)
     force: bool = False

@@ -47,6 +47,7 @@ def hand_over(
     source: IfName,
     target: IfName,
     *,
+    port: IfName | None = None,
     read: Read,
     ask: Ask = nobody,
     force: bool = False,
@@ -55,12 +56,15 @@ def hand_over(
     """What must be done before and after a link's addresses and routes move from `source` to `target`.
 
     The links are named as they will be called after the move, as seen by the owner: up, NIC and bridge; down, bridge
-    and NIC; where the target takes over the name of the source, that name twice. `read` gives the text of a file, None
-    where there is none, `ask` what a program says; `of_boot` is whether this is the network that a boot makes of these
-    files. Raises Refused for an owner that cannot be handed over; with `force`, and on the way back, from which nobody
-    is kept, it is left as it is, and a finding says what that means.
+    and NIC; where the target takes over the name of the source, that name twice. `port` is what the NIC is called as a
+    port (default: as ever). `read` gives the text of a file, None where there is none, `ask` what a program says;
+    `of_boot` is whether this is the network that a boot makes of these files. Raises Refused for an owner that cannot
+    be handed over; with `force`, and on the way back, from which nobody is kept, it is left as it is, and a finding
+    says what that means.
     """
-    move = Move(state=state, source=source, target=target, read=read, ask=ask, force=force)
+    link = state.link(source)
+    nic = target if link is not None and link.kind == "bridge" else source
+    move = Move(state=state, source=source, target=target, port=port or nic, read=read, ask=ask, force=force)
     stale = tuple(find_stale(move))
     found = HandOver()
     if owner is not None:

@@ -18,7 +18,7 @@ from tapbridge.model.values import IfName, Mac
 from tapbridge.owners.networkmanager_files import bridge_profile, escape, port_profile, read_keyfile, write_keyfile
 from tapbridge.owners.table import find_owner, hand_over
 
-NIC, BRIDGE = IfName("eth0"), IfName("br0")
+NIC, BRIDGE, PORT = IfName("eth0"), IfName("br0"), IfName("reth0")
 UUID = "763edf12-24e9-3d18-af8c-815a36dbe0b3"
 PROFILE = "/etc/NetworkManager/system-connections/office.nmconnection"
 LEASES = "/var/lib/NetworkManager/internal-"
@@ -281,9 +281,43 @@ def test_a_dhclient_of_its_own_is_refused() -> None:
         handed_over(replace(HOST, clients=(CLIENT, helper)))
 
 
-def test_the_nic_s_name_cannot_be_taken_yet() -> None:
-    with pytest.raises(Refused, match="--take-name"):
-        hand_over(find_owner(HOST, NIC), HOST, NIC, NIC, read=FILES.get, ask=answering(ANSWERS))
+def take_name(host: State = HOST, files: Mapping[str, str] = FILES) -> HandOver:
+    """NIC to a bridge that gets its name."""
+    ask = answering(ANSWERS)
+    return hand_over(find_owner(host, NIC), host, NIC, NIC, port=PORT, read=files.get, ask=ask)
+
+
+def test_where_the_bridge_takes_the_name_it_has_the_nic_s_and_the_port_another() -> None:
+    there = take_name()
+    *_, start = there.after
+    assert isinstance(start, StartUnit)
+    held = {client.link: client.profile for client in start.clients}
+    ours, port = held[NIC], held[PORT]
+    files = written(there)
+    path = "/run/NetworkManager/system-connections/tapbridge-eth0"
+    assert files[f"{path}.nmconnection"] == OF_BRIDGE.format(ours=ours).replace("br0", "eth0")
+    of_port = OF_PORT.format(ours=ours, port=port).replace("eth0", "reth0").replace("br0", "eth0")
+    assert files[f"{path}-port.nmconnection"] == of_port
+    assert files[f"{LEASES}{ours}-eth0.lease"] == "ADDRESS=192.0.2.63\n"
+
+    disk: dict[str, str | None] = {**FILES, **{path.replace("/eth0", "/3"): text for path, text in files.items()}}
+    links = replace(HOST.links[1], name=NIC), replace(HOST.links[0], name=PORT)
+    bridged = replace(HOST, links=links, clients=start.clients)
+    ask = answering(ANSWERS)
+    back = hand_over(find_owner(bridged, NIC), bridged, NIC, NIC, port=PORT, read=disk.get, ask=ask)
+    disk |= written(back)
+    assert {path for path, text in disk.items() if text is not None} == set(FILES)
+    *_, again = back.after
+    assert isinstance(again, StartUnit)
+    assert [(client.link, client.profile) for client in again.clients] == [(NIC, UUID)]
+
+
+def test_a_vlan_whose_parent_would_be_the_bridge_is_refused() -> None:
+    name, path = IfName("eth0.7"), "/etc/NetworkManager/system-connections/vlan.nmconnection"
+    vlan = replace(CLIENT, link=name, profile="7", files=(LeaseFile(path=path, sha256=""),))
+    links = (*HOST.links, Link(name=name, index=4, kind="vlan", parent=NIC))
+    with pytest.raises(Refused, match=r"the profile of eth0\.7 names the NIC as its parent, which would be the bridge"):
+        take_name(replace(HOST, links=links, clients=(CLIENT, vlan)), {**FILES, path: "[vlan]\nid=7\nparent=eth0\n"})
 
 
 @pytest.mark.parametrize("version", ["1.30.6", "1.54.0", "", "1.4"])
