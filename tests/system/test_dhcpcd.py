@@ -15,6 +15,7 @@ ADDRESS = "ip -4 -o addr show dev {} | grep -o '192.0.2.[0-9]*/24'"
 SERVICE = ("dhcpcd.service", "ActiveState", "ExecMainStatus")
 OF_ETH0 = ("dhcpcd@eth0.service", "ActiveState", "Result", "ExecStart", "ExecStop", "PIDFile", "Restart")
 UP = ("tapbridge", "up", "--yes", "--quiet", "--confirm", "0")
+TAKE_NAME = ("--take-name",)
 DOWN = ("tapbridge", "down", "--quiet")
 RECOVER = ("tapbridge", "recover", "--quiet")
 DROP_INS = "ls /run/dhcpcd.* /run/systemd/system/dhcpcd@eth0.service.d/*"
@@ -32,19 +33,24 @@ def served() -> Iterator[Container]:
 
 
 @pytest.mark.parametrize("back", ["down", "rollback"])
-def test_the_lease_goes_to_the_bridge_and_back_to_the_service(served: Container, back: str) -> None:
+@pytest.mark.parametrize(
+    ("bridge", "port", "words"), [("br0", "eth0", ()), *([("eth0", "reth0", TAKE_NAME)] if WHOLE else [])]
+)
+def test_the_lease_goes_to_the_bridge_and_back_to_the_service(
+    served: Container, back: str, bridge: str, port: str, words: tuple[str, ...]
+) -> None:
     address = served.run(ADDRESS.format("eth0")).stdout
     before = served.show(*SERVICE)
     assert before == {"ActiveState": "active", "ExecMainStatus": "0"}
     now = served.run("date +%s.%N").stdout.strip()
-    served.run("tapbridge", "up", "--yes", *(["--confirm", "300", "--no-wait"] if back == "rollback" else []))
-    served.wait_for(f"journalctl -u dhcpcd --since @{now} | grep -q 'br0: leased'")
+    served.run("tapbridge", "up", "--yes", *words, *(["--confirm", "300", "--no-wait"] if back == "rollback" else []))
+    served.wait_for(f"journalctl -u dhcpcd --since @{now} | grep -q '{bridge}: leased'")
     served.run("systemctl", "start", "multi-user.target")  # which wants it, and would start another one
     if back == "down":
         served.run("systemctl", "restart", "dhcpcd")
-        served.wait_for(ADDRESS.format("br0"))
-    assert served.run(ADDRESS.format("br0")).stdout == address
-    assert served.run(ADDRESS.format("eth0"), check=False).stdout == ""
+        served.wait_for(ADDRESS.format(bridge))
+    assert served.run(ADDRESS.format(bridge)).stdout == address
+    assert served.run(ADDRESS.format(port), check=False).stdout == ""
     assert served.show(*SERVICE) == before
     now = served.run("date +%s.%N").stdout.strip()
     served.run("tapbridge", back, "--yes")
@@ -56,10 +62,15 @@ def test_the_lease_goes_to_the_bridge_and_back_to_the_service(served: Container,
 
 
 @pytest.mark.skipif(not WHOLE, reason="a rollback goes the same way: script/test system --all")
-@pytest.mark.parametrize("point", ["StopClient#1", "WriteFile#3"])
-def test_an_up_that_is_killed_gives_the_service_its_own_words_back(served: Container, point: str) -> None:
+@pytest.mark.parametrize(
+    ("point", "words"),
+    [("StopClient#1", ()), ("WriteFile#3", ()), ("StopClient#1", TAKE_NAME), ("WriteFile#2", TAKE_NAME)],
+)
+def test_an_up_that_is_killed_gives_the_service_its_own_words_back(
+    served: Container, point: str, words: tuple[str, ...]
+) -> None:
     address, before = served.run(ADDRESS.format("eth0")).stdout, served.show(*SERVICE)
-    served.cut_off(point, "up", "--yes", "--quiet", "--confirm", "0")
+    served.cut_off(point, *UP[1:], *words)
     served.run("tapbridge", "recover")
     assert served.run(ADDRESS.format("eth0")).stdout == address
     assert served.show(*SERVICE) == before

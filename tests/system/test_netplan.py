@@ -9,6 +9,7 @@ import pytest
 
 from kit.changes import until
 from kit.container import GATEWAY, Container, container
+from kit.tally import WHOLE
 
 RENEWAL_S = 5
 YAML = "network: {version: 2, renderer: networkd, ethernets: {eth0: {dhcp4: true}}}\n"
@@ -39,19 +40,22 @@ def assert_renewed(host: Container, mark: int) -> None:
     assert not re.search("RELEASE|DECLINE|NAK", host.served()[mark:])
 
 
-def test_the_lease_goes_to_the_bridge_and_back(host: Container) -> None:
+@pytest.mark.parametrize(
+    ("bridge", "port", "words"), [("br0", "eth0", ()), *([("eth0", "reth0", ("--take-name",))] if WHOLE else [])]
+)
+def test_the_lease_goes_to_the_bridge_and_back(host: Container, bridge: str, port: str, words: tuple[str, ...]) -> None:
     address, yaml = ip(host, "eth0"), host.path("/etc/netplan/eth0.yaml").read_text()
     generated = host.run("find /run -name '*netplan-eth0*' | sort").stdout
     assert address
     assert generated
     mark = len(host.served())
-    host.run(*UP)
-    assert (ip(host, "br0"), ip(host, "eth0")) == (address, None)
+    host.run(*UP, *words)
+    assert (ip(host, bridge), ip(host, port)) == (address, None)
     assert_renewed(host, mark)
     applied = len(host.served())
     host.run("netplan", "apply")
     assert_renewed(host, applied)
-    assert (ip(host, "br0"), ip(host, "eth0")) == (address, None)
+    assert (ip(host, bridge), ip(host, port)) == (address, None)
     assert host.run("ping", "-c1", "-W2", GATEWAY).returncode == 0
     host.run(*DOWN)
     assert until(lambda: ip(host, "eth0") == address, 10), host.log()

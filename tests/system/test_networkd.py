@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,9 @@ Metric=50
 """
 UP = ("tapbridge", "up", "--yes", "--quiet", "--confirm", "0")
 DOWN = ("tapbridge", "down", "--quiet")
+TAKE_NAME = (*UP, "--take-name")
+RECOVER = ("tapbridge", "recover", "--quiet")
+OF_NAME = OWN.replace(f"MACAddress={NIC_MAC}", "Name=eth0")
 DROP_IN = "/etc/systemd/network/eth0.network.d/id.conf"
 FILES = "/run/systemd/network"
 POINTS_UP = ["ReloadClient#1", "PauseClient#1", "SetMaster#1", "AwaitClient#3"]
@@ -43,28 +47,47 @@ if WHOLE:
     POINTS_DOWN += ["SetMaster#1", "ResumeClient#1", "WriteFile#1", "WriteFile#2", "AwaitClient#1", "WriteFile#3"]
 
 
-@pytest.fixture(scope="module")
-def host() -> Iterator[Container]:
-    """A host whose networkd renews its IPv4 lease every five seconds, with an identity that no other link has."""
+each_file = pytest.mark.parametrize(
+    ("suite", "own"),
+    [(suite, own) for suite in ("bookworm", "trixie") for own in (OWN, OF_NAME)],
+    ids=["bookworm by MAC", "bookworm by name", "trixie by MAC", "trixie by name"],
+)
+
+
+@contextmanager
+def started(suite: str, own: str) -> Iterator[Container]:
+    """A host whose networkd has this file for its NIC."""
     options = (f"--dhcp-option=58,{RENEWAL_S}", "--enable-ra", "--dhcp-range=2001:db8::100,2001:db8::1ff,64,300")
-    with container(server=options) as booted:
+    with container(suite, server=options) as booted:
         with booted.lan.entered():
             Path("/proc/sys/net/ipv6/conf/lan0/forwarding").write_text("1")  # or it is no router by its word
-        booted.path("/etc/systemd/network/eth0.network").write_text(OWN)
+        booted.path("/etc/systemd/network/eth0.network").write_text(own)
         booted.path(DROP_IN).parent.mkdir()
         booted.path(DROP_IN).write_text(PINNED)
         booted.run("systemctl", "start", "systemd-resolved", "systemd-networkd")
         yield booted
 
 
+@pytest.fixture(scope="module")
+def host() -> Iterator[Container]:
+    """A host whose networkd renews its IPv4 lease every five seconds, with an identity that no other link has."""
+    with started("bookworm", OWN) as booted:
+        yield booted
+
+
 @pytest.fixture
 def leased(host: Container) -> Iterator[Container]:
     """The same, with its leases on eth0, before and after."""
+    wait_for_leases(host)
+    yield host
+    host.run(*DOWN, check=False)
+
+
+def wait_for_leases(host: Container) -> None:
+    """Until the NIC has both."""
     host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
     host.wait_for("ip -6 -o addr show dev eth0 | grep 2001:db8:: | grep -qv tentative")
     assert ip(host, "eth0")
-    yield host
-    host.run(*DOWN, check=False)
 
 
 def ip(host: Container, link: str) -> str | None:
@@ -76,10 +99,11 @@ def ip(host: Container, link: str) -> str | None:
 def network(host: Container, link: str) -> list[str]:
     """Addresses and routes of a link, without what passes, and with the link's name left out.
 
-    networkd 252 forgets the metric of an address that it finds in place, and so of the connected route.
+    networkd 252 forgets the metric of an address that it finds in place, and so of the connected route. Later versions
+    have objects for the routes by router advertisements, of which our copy stays until its lifetime ends.
     """
     shown = host.run(f"ip -o addr show dev {link}; ip -4 route show dev {link}; ip -6 route show dev {link}").stdout
-    passing = r"valid_lft \S+ preferred_lft \S+| expires \S+| tentative|^\d+: |\\ *"
+    passing = r"valid_lft \S+ preferred_lft \S+| expires \S+| nhid \d+| tentative|^\d+: |\\ *|^.* metric 1025 .*\n"
     shown = re.sub(passing, "", shown, flags=re.MULTILINE).replace(link, "LINK")
     lines = (" ".join(line.split()) for line in shown.splitlines())
     return sorted({re.sub(r" metric 1024(?=$| brd)", "", line) for line in lines})
@@ -99,11 +123,11 @@ def assert_renewed(host: Container, mark: int) -> None:
     assert not re.search("RELEASE|DECLINE|NAK|NOADDR", host.served()[mark:])
 
 
-def assert_held(host: Container, before: list[str]) -> None:
+def assert_held(host: Container, before: list[str], bridge: str = "br0", port: str = "eth0") -> None:
     """The bridge has what the NIC had, and networkd says that it looks after it."""
-    assert until(lambda: setups(host) == {"br0": ("routable", "configured"), "eth0": ("enslaved", "unmanaged")})
-    assert until(lambda: network(host, "br0") == before), network(host, "br0")
-    assert network(host, "eth0") == []
+    assert until(lambda: setups(host) == {bridge: ("routable", "configured"), port: ("enslaved", "unmanaged")})
+    assert until(lambda: network(host, bridge) == before), network(host, bridge)
+    assert network(host, port) == []
 
 
 def assert_back(host: Container, before: list[str]) -> None:
@@ -134,6 +158,62 @@ def test_the_leases_go_to_the_bridge_and_back(leased: Container) -> None:
     assert_back(leased, before)
     assert_renewed(leased, mark)
     assert leased.lease() == identity
+
+
+@pytest.mark.skipif(not WHOLE, reason="one of them is tried below: script/test system --all")
+@each_file
+def test_the_bridge_takes_the_name_and_gives_it_back_by_either_file(suite: str, own: str) -> None:
+    with started(suite, own) as host:
+        wait_for_leases(host)
+        take_the_name(host)
+
+
+def test_the_bridge_takes_the_name_and_gives_it_back(leased: Container) -> None:
+    own = leased.path("/etc/systemd/network/eth0.network")
+    own.write_text(OF_NAME)
+    leased.run("networkctl", "reload")
+    wait_for_leases(leased)
+    take_the_name(leased)
+    own.write_text(OWN)
+    leased.run("networkctl", "reload")
+
+
+def take_the_name(host: Container) -> None:
+    """There and back; networkd hears of four names meanwhile, of which each may be in a file."""
+    address, before, identity, mark = ip(host, "eth0"), network(host, "eth0"), host.lease(), len(host.served())
+    host.run(*TAKE_NAME)
+    assert_held(host, before, "eth0", "reth0")
+    assert_renewed(host, mark)
+    host.run("systemctl", "restart", "systemd-networkd")
+    assert_held(host, before, "eth0", "reth0")
+    mark = len(host.served())
+    host.run(*DOWN)
+    assert ip(host, "eth0") == address
+    assert_back(host, before)
+    assert_renewed(host, mark)
+    assert host.lease() == identity
+
+
+@pytest.mark.skipif(not WHOLE, reason="without --take-name it is the same: script/test system --all")
+@each_file
+def test_killed_anywhere_where_the_bridge_takes_the_name(suite: str, own: str) -> None:
+    """Before every act but those of the kernel's the journal is synced: so these are the points between all acts."""
+    with started(suite, own) as host:
+        wait_for_leases(host)
+        before = network(host, "eth0")
+        points = [(verb, host.syncs(verb)) for verb in (TAKE_NAME, DOWN)]
+        for verb, last in points:
+            assert_back(host, before)
+            for number in range(1, last + 1):
+                if verb == DOWN:
+                    host.run(*TAKE_NAME)
+                    assert_held(host, before, "eth0", "reth0")
+                host.syncs(verb, str(number))
+                host.run(*RECOVER)
+                if host.path("/sys/class/net/eth0/bridge").exists():
+                    assert_held(host, before, "eth0", "reth0")
+                    host.run(*DOWN)
+                assert_back(host, before)
 
 
 @pytest.mark.parametrize("point", POINTS_UP)

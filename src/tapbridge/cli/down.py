@@ -12,7 +12,7 @@ from tapbridge.cli.result import Result
 from tapbridge.cli.turn import turn
 from tapbridge.core.guard import guard
 from tapbridge.core.mark import find_marked_uplink, read_mark
-from tapbridge.core.release import find_released, release
+from tapbridge.core.release import GONE, find_released, release
 from tapbridge.core.verify import verify_carried, verify_empty, verify_uplink
 from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Release
@@ -70,7 +70,9 @@ def _plan(args: Namespace, state: State, world: World) -> tuple[Plan, Link, IfNa
     assert mark is not None, "release has made sure of it"
     assert uplink is not None, "release has made sure of it"
     nic = mark.nic if bridge.name == mark.nic else uplink.name
-    plan = release(intent, state, hand_over(state, bridge.name, nic, uplink.name, force=args.force))
+    left = GONE if nic == bridge.name else bridge.name
+    owner = hand_over(state, bridge.name, nic, port=uplink.name, bridge=left, force=args.force)
+    plan = release(intent, state, owner)
     verdict = guard(plan, uplink)
     if not verdict.ok:
         raise Refused(f"the plan is not safe: {verdict.findings[0].message}", hint="report this", code="cut-off")

@@ -13,15 +13,17 @@ def hand_over(
     state: State,
     source: IfName,
     target: IfName,
-    port: IfName,
     *,
+    port: IfName,
+    bridge: IfName,
     force: bool,
     written: Mapping[str, str | None] | None = None,
 ) -> HandOver:
     """The steps of the owner of `source`, if it has one, that make it the owner of `target`.
 
-    `port` is what the NIC is called as a port; `written` are files as a plan before this one will have left them.
-    Raises Refused for an owner whose hand-over is not built, unless forced.
+    `port` is what the NIC is called as a port, `bridge` what the bridge is called before it has its name or after it
+    had it; `written` are files as a plan before this one will have left them. Raises Refused for an owner whose
+    hand-over is not built, unless forced.
     """
     from tapbridge.linux.files import find_text
     from tapbridge.linux.processes import in_our_netns
@@ -32,4 +34,15 @@ def hand_over(
         return written[path] if written and path in written else find_text(path)
 
     owner, of_boot = table.find_owner(state, source), in_our_netns(1)
-    return table.hand_over(owner, state, source, target, port=port, read=read, ask=ask, force=force, of_boot=of_boot)
+    return table.hand_over(
+        owner,
+        state,
+        source,
+        target,
+        port=port,
+        bridge=bridge,
+        read=read,
+        ask=ask,
+        force=force,
+        of_boot=of_boot,
+    )

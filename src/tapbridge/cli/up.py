@@ -118,7 +118,8 @@ def _plan(args: Namespace, state: State, names: list[IfName], world: World) -> t
     if intent.four_address and needs_four_addresses(nic):
         _require_supplicant(state, nic)
     final, port = _final(intent), _port(state, intent, nic)
-    plan = with_taps(adopt(intent, state, hand_over(state, nic.name, final, port, force=args.force)), final)
+    owner = hand_over(state, nic.name, final, port=port, bridge=intent.bridge, force=args.force)
+    plan = with_taps(adopt(intent, state, owner), final)
     if args.save:
         plan = replace(plan, risks=tuple(risk for risk in plan.risks if risk.code != STALE))
     verdict = guard(plan, nic)
@@ -253,14 +254,15 @@ def _foretell(args: Namespace, world: World, intent: Adopt, plan: Plan) -> Resul
 def _way_back(args: Namespace, intent: Adopt, plan: Plan) -> Plan:
     """The plan of a `down` right after this `up`, from the state and the files that it will have left."""
     from tapbridge.cli.handover import hand_over
-    from tapbridge.core.release import release
+    from tapbridge.core.release import GONE, release
     from tapbridge.core.restore import restore
 
     if _carrier(plan.before, intent) != intent.nic:
         return restore(plan.before, plan.after, plan.touched)
     written = {step.path: step.content for step in plan.steps if isinstance(step, WriteFile)}
     port = _port(plan.before, intent, find_link(plan.before, intent.nic))
-    owner = hand_over(plan.after, _final(intent), intent.nic, port, force=args.force, written=written)
+    left = GONE if intent.take_name else intent.bridge
+    owner = hand_over(plan.after, _final(intent), intent.nic, port=port, bridge=left, force=args.force, written=written)
     return release(Release(bridge=_final(intent), force=True), plan.after, owner)  # taps may have joined it
 
 

@@ -27,7 +27,8 @@ from tapbridge.model.step import (
 from tapbridge.model.values import IfName
 from tapbridge.model.verdict import Finding, Severity
 
-_GONE = IfName("tbgone")
+GONE = IfName("tbgone")
+"""What a bridge is called that has given a NIC its name back."""
 
 
 def find_released(state: State, name: str | None, verb: str = "down") -> Link:
@@ -69,7 +70,7 @@ def release(intent: Release, state: State, hand_over: HandOver | None = None) ->
     guests = _require_guests_gone(intent, bridge, uplink, ports)
     swapped = bridge.name == mark.nic and uplink.name != mark.nic
     nic_after = mark.nic if swapped else uplink.name
-    bridge_after = _GONE if swapped else bridge.name
+    bridge_after = GONE if swapped else bridge.name
 
     draft = Draft(state)
     draft.stage(Reason.PREPARE)

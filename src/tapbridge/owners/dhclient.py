@@ -75,7 +75,7 @@ def _require_movable(owner: Owner, move: Move) -> None:
 def _replace_client(client: Client, move: Move) -> HandOver:
     told = read_invocation(client.argv, client.environment)
     stop, again = StopClient(client=client), _permanent_again(told, move)
-    if move.source == move.target:
+    if move.renames:
         return HandOver(before=(stop,), after=(StartClient(client=replace(client, pid=0)), *again))
     files, tidy, risks = _carry_files(client, told, move)
     argv, conf = _carry_configuration(_rename_words(client, told, move), told, move)

@@ -77,9 +77,7 @@ def _require_movable(owner: Owner, move: Move) -> None:
             raise refusal(owner, "it does not say which links it serves", _by_hand(owner))
         if client.argv[0].startswith("dhcpcd:"):  # its title
             raise refusal(owner, "its command line cannot be read", "let a root that may look into its memory do it")
-        if move.source == move.target and not read_invocation(client.argv).alone:
-            raise refusal(owner, "it would take the NIC by its new name for another one", "go without --take-name")
-        if move.source == move.target and _OF_A_LINK.fullmatch(_unit(client)):
+        if move.renames and _OF_A_LINK.fullmatch(_unit(client)):
             raise refusal(owner, "its service ends when the NIC gets another name", "go without --take-name")
         if any(file.path.startswith(_ELSEWHERE) for file in client.files):
             raise refusal(owner, "its files are in a file system of its own", "start it outside of its container")
@@ -92,7 +90,7 @@ def _by_hand(owner: Owner) -> str:
 
 
 def _replace_client(client: Client, move: Move) -> tuple[Step, ...]:
-    if move.source == move.target:
+    if move.renames and read_invocation(client.argv).alone:
         return (StartClient(client=replace(client, pid=0)),)
     argv, conf = _carry_configuration(with_link(client.argv, move.source, move.target), move)
     start = StartClient(client=replace(client, pid=0, link=move.target, argv=argv, files=()))
@@ -145,7 +143,7 @@ def _carry_configuration(argv: tuple[str, ...], move: Move) -> tuple[tuple[str, 
         return argv, gone
     carried = carry_configuration(text, move.source, move.target)
     if not told.alone:
-        carried = manage(carried, move.source, move.target)
+        carried = manage(carried, move.source if move.back else move.port, move.target)
     if told.alone and carried == text:
         return argv, gone
     own = own_configuration(move.target)
@@ -154,7 +152,7 @@ def _carry_configuration(argv: tuple[str, ...], move: Move) -> tuple[tuple[str, 
 
 def _carry_leases(owner: Owner, move: Move) -> tuple[tuple[Step, ...], tuple[Finding, ...]]:
     """The leases under the target's name; those of a bridge that goes away are deleted."""
-    if move.source == move.target:
+    if move.renames:
         return (), ()
     files: list[Step] = []
     for path in dict.fromkeys(file.path for client in owner.clients for file in client.files):

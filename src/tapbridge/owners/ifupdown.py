@@ -16,7 +16,7 @@ _FILES: Final = "/etc/network/interfaces"
 
 def find_stale(move: Move) -> Iterator[Finding]:
     """The finding `owner-files-stale`, if ifupdown has brought the link up or its file names it."""
-    if move.back or move.source == move.target:
+    if move.back or move.renames:
         return
     for pattern in _STATE:
         path = pattern.format(link=move.source)

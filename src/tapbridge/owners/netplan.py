@@ -41,6 +41,9 @@ class Netplan:
     def hand_over(self, owner: Owner, move: Move) -> HandOver:
         """What the manager needs done. Raises Refused."""
         if owner.clients[0].program == NETWORKD.name:
+            if move.renames and not move.back and _sets_name(owner, move):
+                why = "the next `netplan apply` would set the NIC down to give it its name back (set-name)"
+                raise refusal(owner, why, "go without --take-name")
             return NETWORKD.hand_over(owner, move)
         why = "the next `netplan apply` would take it out of the bridge and leave the host cut off"
         raise refusal(
@@ -49,3 +52,9 @@ class Netplan:
 
 
 NETPLAN: Final = Netplan()
+
+
+def _sets_name(owner: Owner, move: Move) -> bool:
+    """Whether it has a file by which udev gives the link its name."""
+    paths = [file.path for client in owner.clients for file in client.files[:1]]
+    return any(move.read(path.removesuffix(".network") + ".link") is not None for path in paths)

@@ -9,6 +9,10 @@ as its own. Only then a second file takes the NIC from it, and its lease there i
 The way back is the other way round, but for one thing: the NIC cannot be bare, since the host lives by it. So what the
 host has waits where networkd touches nothing (`anew`, see core/transfer.py) until it has brought its own.
 
+Where the bridge takes the name of the NIC, the two are renamed while it is stopped. The file for the bridge has both
+names and fits nothing but a bridge, so that it holds before and after. Version 257 looks for another file as soon as it
+hears of another name, and then leaves a NIC whose file names it; 252 does not.
+
 The files are below /run, so the next boot is as before: nothing of the user's is written. See systemd.network(5).
 
 A bridge that is saved has files below /etc, and none below /run can take their place. But each can have a drop-in
@@ -79,27 +83,29 @@ def _take(owner: Owner, move: Move) -> HandOver:
     if obstacle is not None:
         raise refusal(owner, obstacle, _BY_HAND.format(link=move.source))
     original = client.files[0].path
+    names = dict.fromkeys((move.target, move.bridge))
     bridge = WriteFile(
-        path=our_path(move.target), content=bridge_file(texts, move.source, move.target, _identity(move))
+        path=our_path(move.target), content=bridge_file(texts, move.source, tuple(names), _identity(move))
     )
-    port = WriteFile(path=our_path(move.source), content=port_file(move.source, move.target, original))
-    on_bridge = replace(client, link=move.target, files=(LeaseFile(path=bridge.path, sha256=""),))
+    port = WriteFile(path=our_path(move.port), content=port_file(move.port, move.target, original))
+    bare = replace(client, link=move.bridge, files=(LeaseFile(path=bridge.path, sha256=""),))
+    on_bridge, on_port = replace(bare, link=move.target), replace(client, link=move.port)
     leased = brought_back(move.state, client).leased
+    takes: tuple[Step, ...] = (ResumeClient(client=client), AwaitClient(client=on_bridge, leased=leased))
+    leaves: tuple[Step, ...] = (ReloadClient(client=client), AwaitClient(client=on_port, left=True))
+    if move.renames:  # hearing of that it may leave the NIC at once
+        exchange = _unheard(move, *takes, AwaitClient(client=bare, left=True), port, *leaves)
+    else:
+        exchange = (*takes, port, *_unheard(move, *leaves))
     return HandOver(
-        early=(bridge, ReloadClient(client=client), AwaitClient(client=on_bridge), PauseClient(client=client)),
-        after=(
-            ResumeClient(client=client),
-            AwaitClient(client=on_bridge, leased=leased),
-            port,
-            *_unheard(move, ReloadClient(client=client), AwaitClient(client=client, left=True)),
-            *_gone(move, held_back_by(move.target, move.source)),
-        ),
+        early=(bridge, ReloadClient(client=client), AwaitClient(client=bare), PauseClient(client=client)),
+        after=(*exchange, *_gone(move, held_back_by(move.target, move.source))),
     )
 
 
 def forget(move: Move) -> tuple[Step, ...]:
     """Our files go with the bridge, also where it does not run any more that read them."""
-    return _gone(move, [our_path(link) for link in (move.source, move.target)]) if move.back else ()
+    return _gone(move, [our_path(link) for link in (move.source, move.port)]) if move.back else ()
 
 
 def held_back_by(bridge: str, nic: str) -> tuple[str, ...]:
@@ -124,12 +130,13 @@ def _give_back(owner: Owner, move: Move) -> HandOver:
     ours, saved = our_path(move.source), f"{SAVED}{move.source}.network"
     if not {ours, saved} & {file.path for file in client.files[:1]}:
         return replace(left_alone(owner, move), after=forget(move))
-    port = our_path(move.target)
+    port = our_path(move.port)
     original = original_of(move.read(port) or move.read(f"{SAVED}{move.target}.network") or "")
     bridge = WriteFile(path=ours, content=None)
-    left = replace(bridge, content=unmanaged_file(move.source))  # the NIC's own file may match the bridge by its MAC
+    left = replace(bridge, content=unmanaged_file(move.bridge))  # the NIC's own file may match the bridge by its MAC
     files = (left, *_gone(move, [port]), *hold_back(move))
-    exchange = (*files, ReloadClient(client=client), AwaitClient(client=client, left=True))
+    on_left = replace(client, link=move.bridge)
+    exchange = (*files, ReloadClient(client=client), AwaitClient(client=on_left, left=True))
     if original is None or move.read(original) is None:
         return HandOver(after=(*exchange, bridge))  # nobody but us looks after the NIC any more
     back = brought_back(move.state, client)
@@ -159,6 +166,7 @@ def _unheard(move: Move, *steps: Step) -> tuple[Step, ...]:
     switch = Sysctl(link=move.source, stack="ipv6", name="disable_ipv6", value=0)
     if switch not in move.state.sysctls:
         return steps
+    switch = replace(switch, link=move.port)
     return (SetSysctl(sysctl=replace(switch, value=1)), *steps, SetSysctl(sysctl=switch))
 
 
@@ -167,17 +175,15 @@ def _texts(owner: Owner, client: Client, move: Move) -> tuple[str, ...]:
     hint = _BY_HAND.format(link=move.source)
     if client.link is None or not client.files or not client.files[0].path.endswith(".network"):
         raise refusal(owner, "it does not say by which file", hint)
-    if move.source == move.target:
-        raise refusal(owner, "it knows its links by their names, so --take-name would confuse it", "use it without")
-    if clients_of(move.state, move.target, _PROGRAM):
-        raise refusal(owner, f"it configures {move.target} already", "name another bridge with --bridge")
-    names = [name for name in (move.source, move.target) if not _NAME.fullmatch(name)]
+    if clients_of(move.state, move.bridge, _PROGRAM):
+        raise refusal(owner, f"it configures {move.bridge} already", "name another bridge with --bridge")
+    names = [name for name in (move.source, move.bridge, move.port) if not _NAME.fullmatch(name)]
     if names:
         raise refusal(owner, f"its files cannot name a link called {names[0]}", hint)
     path = client.files[0].path
     if path.startswith("/proc/"):
         raise refusal(owner, "its files are in a file system of its own", hint)
-    if path.rpartition("/")[2] <= f"{_OURS}{max(move.source, move.target)}.network":
+    if path.rpartition("/")[2] <= f"{_OURS}{max(move.target, move.port)}.network":
         raise refusal(owner, f"{path} would count before a file of ours", "give the file a name with a higher number")
     texts = []
     for one in (file.path for file in client.files):

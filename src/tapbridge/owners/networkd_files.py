@@ -63,11 +63,14 @@ def find_obstacle(texts: Sequence[str], link: str) -> str | None:
     return None
 
 
-def bridge_file(texts: Sequence[str], nic: str, bridge: str, iaid: int | None) -> str:
-    """The file for the bridge: the settings of the NIC, with the identity by which DHCP servers know it, and without
-    a word that would make them forget it."""
+def bridge_file(texts: Sequence[str], nic: str, names: Sequence[str], iaid: int | None) -> str:
+    """The file for the bridge of these names, of which the first is to stay: the settings of the NIC, with the identity
+    by which DHCP servers know it, and without a word that would make them forget it."""
+    bridge = names[0]
     lines = [f"# Written by tapbridge: {bridge} has the place of {nic} until tapbridge down {bridge}.", "[Match]"]
-    lines.append(f"Name={bridge}")
+    lines.append(f"Name={' '.join(names)}")
+    if bridge == nic:
+        lines.append("Type=bridge")  # as long as the NIC has that name as well
     for text in texts:
         for section, key, value in settings(text):
             if section != "Match" and not section.startswith("X-") and (section, key) != STAYS:

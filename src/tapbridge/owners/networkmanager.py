@@ -126,10 +126,10 @@ def _require_profile(owner: Owner, move: Move) -> Keyfile:
     for vlan in _children(move, client.profile):
         hint = f"let it name the link: nmcli connection modify {vlan.profile} vlan.parent {move.source}"
         raise refusal(owner, f"the profile of {vlan.link} names this one as its parent, and would lose it", hint)
-    for vlan in _children(move, move.source) if move.port != move.source else ():
+    for vlan in _children(move, move.source) if move.renames else ():
         why = f"the profile of {vlan.link} names the NIC as its parent, which would be the bridge"
         raise refusal(owner, why, "go without --take-name")
-    for other in clients_of(move.state, move.target, _NAME) if move.target != move.source else ():
+    for other in clients_of(move.state, move.target, _NAME) if not move.renames else ():
         there = read_keyfile(move.read(other.files[0].path) or "") if other.files else {}
         if other.profile not in ("", _uuid(client.profile, f"bridge {move.target}")) and not _looks_on(there):
             hint = f"take another name for the bridge, or: nmcli connection down {other.profile}"

@@ -37,22 +37,27 @@ class Owner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """From which link to which. The two names are equal when the target takes over the name of the source. `port` is
-    what the NIC is called as long as it is a port."""
+    """From which link to which. The two names are equal when the target takes over the name of the source: then `port`
+    is what the NIC is called as a port, and `bridge` what the bridge is called as long as the NIC has that name."""
 
     state: State
     source: IfName
     target: IfName
     port: IfName
+    bridge: IfName
     read: Read = field(repr=False)
     ask: Ask = field(repr=False, default=nobody)
     force: bool = False
 
     @property
+    def renames(self) -> bool:
+        """Whether the target takes over the name of the source."""
+        return self.source == self.target
+
+    @property
     def back(self) -> bool:
         """Whether this is the way back, off a bridge that is then deleted."""
-        link = self.state.link(self.source)
-        return link is not None and link.kind == "bridge"
+        return is_bridge(self.state, self.source)
 
 
 class Kind(Protocol):
@@ -87,6 +92,12 @@ class Unbuilt:
     def hand_over(self, owner: Owner, move: Move) -> HandOver:
         """Raises Refused."""
         raise refusal(owner, "handing it over is not built yet", self.hint.format(link=move.source))
+
+
+def is_bridge(state: State, link: str) -> bool:
+    """Whether there is such a bridge."""
+    found = state.link(link)
+    return found is not None and found.kind == "bridge"
 
 
 def clients_of(state: State, link: str, *programs: str) -> tuple[Client, ...]:

@@ -18,7 +18,7 @@ from tapbridge.owners.ifupdown import find_stale
 from tapbridge.owners.netplan import NETPLAN
 from tapbridge.owners.networkd import NETWORKD, forget
 from tapbridge.owners.networkmanager import NETWORKMANAGER
-from tapbridge.owners.owner import Ask, Kind, Move, Owner, Read, left_alone, nobody
+from tapbridge.owners.owner import Ask, Kind, Move, Owner, Read, is_bridge, left_alone, nobody
 from tapbridge.owners.strangers import CONNMAN, NETIFD, WICKED
 from tapbridge.owners.udhcpc import UDHCPC
 
@@ -48,6 +48,7 @@ def hand_over(
     target: IfName,
     *,
     port: IfName | None = None,
+    bridge: IfName | None = None,
     read: Read,
     ask: Ask = nobody,
     force: bool = False,
@@ -56,15 +57,24 @@ def hand_over(
     """What must be done before and after a link's addresses and routes move from `source` to `target`.
 
     The links are named as they will be called after the move, as seen by the owner: up, NIC and bridge; down, bridge
-    and NIC; where the target takes over the name of the source, that name twice. `port` is what the NIC is called as a
-    port (default: as ever). `read` gives the text of a file, None where there is none, `ask` what a program says;
-    `of_boot` is whether this is the network that a boot makes of these files. Raises Refused for an owner that cannot
-    be handed over; with `force`, and on the way back, from which nobody is kept, it is left as it is, and a finding
-    says what that means.
+    and NIC; where the target takes over the name of the source, that name twice. `port` is then what the NIC is called
+    as a port, and `bridge` what the bridge is called as long as the NIC has that name. `read` gives the text of a file,
+    None where there is none, `ask` what a program says; `of_boot` is whether this is the network that a boot makes of
+    these files. Raises Refused for an owner that cannot be handed over; with `force`, and on the way back, from which
+    nobody is kept, it is left as it is, and a finding says what that means.
     """
-    link = state.link(source)
-    nic = target if link is not None and link.kind == "bridge" else source
-    move = Move(state=state, source=source, target=target, port=port or nic, read=read, ask=ask, force=force)
+    names = source, target
+    nic, made = reversed(names) if is_bridge(state, source) else names
+    move = Move(
+        state=state,
+        source=source,
+        target=target,
+        port=port or nic,
+        bridge=bridge or made,
+        read=read,
+        ask=ask,
+        force=force,
+    )
     stale = tuple(find_stale(move))
     found = HandOver()
     if owner is not None:

@@ -16,7 +16,6 @@ from tapbridge.linux.clients import start_client, stop_client
 from tapbridge.linux.dhcpcd_processes import family
 from tapbridge.linux.files import find_text
 from tapbridge.linux.pause import resume_client
-from tapbridge.model.errors import Refused
 from tapbridge.model.state import Client
 from tapbridge.model.step import StartClient, StopClient
 from tapbridge.owners.table import find_owner, hand_over
@@ -201,14 +200,6 @@ def test_one_for_many_links_goes_along(served: Any, words: tuple[str, ...]) -> N
         assert {client.link for client in clients()} == {target, "eth1"}
     assert comparable_clients(clients()) == comparable_clients(before)
     assert list(Path("/run").glob("dhcpcd.*")) == []
-
-
-def test_one_for_many_links_cannot_tell_the_nic_by_another_name(served: Any) -> None:
-    run("dhcpcd", "-4", "-A", "--nodev", "-b")
-    served.wait_for(lambda: ip_of("eth0"))
-    state = owners_state()
-    with pytest.raises(Refused, match="by its new name"):
-        hand_over(find_owner(state, NIC), state, NIC, NIC, read=find_text)
 
 
 def _stat(pid: int) -> str:

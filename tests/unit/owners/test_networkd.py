@@ -7,7 +7,7 @@ import pytest
 from tapbridge.core.adopt import adopt
 from tapbridge.core.effect import fold
 from tapbridge.core.guard import guard
-from tapbridge.core.release import release
+from tapbridge.core.release import GONE, release
 from tapbridge.model.errors import Refused
 from tapbridge.model.intent import Adopt, Release
 from tapbridge.model.noun import replace
@@ -28,7 +28,7 @@ from tapbridge.model.step import AwaitClient, PauseClient, ReloadClient, ResumeC
 from tapbridge.model.values import IfName, Mac
 from tapbridge.owners.table import find_owner, hand_over
 
-NIC, BRIDGE, LO = IfName("eth0"), IfName("br0"), IfName("lo")
+NIC, BRIDGE, PORT, LO = IfName("eth0"), IfName("br0"), IfName("reth0"), IfName("lo")
 PATH = "/etc/systemd/network/20-wired.network"
 OURS = {link: f"/run/systemd/network/00-0-tapbridge-{link}.network" for link in (NIC, BRIDGE)}
 CLIENT = Client(
@@ -199,9 +199,41 @@ def test_what_cannot_be_carried_is_refused(state: State, disk: dict[str, str], w
         hand_over(find_owner(state, NIC), state, NIC, BRIDGE, read=disk.get)
 
 
-def test_names_are_not_exchanged_under_it() -> None:
-    with pytest.raises(Refused, match="take-name"):
-        hand_over(find_owner(HOST, NIC), HOST, NIC, NIC, read=DISK.get)
+def renamed(disk: dict[str, str] = DISK) -> Plan:
+    """The NIC under a bridge that has its name."""
+    handed = hand_over(find_owner(HOST, NIC), HOST, NIC, NIC, port=PORT, bridge=BRIDGE, read=disk.get)
+    return adopt(Adopt(nic=NIC, bridge=BRIDGE, take_name=True), HOST, handed)
+
+
+def test_a_bridge_that_takes_the_name_has_both_in_a_file_that_fits_bridges_alone() -> None:
+    """And when networkd hears of the names, the NIC can send no IPv6 already."""
+    plan = renamed()
+    files = {path: text for path, text in written(plan, DISK).items() if path not in DISK}
+    assert {path: text.splitlines()[1:4] for path, text in files.items()} == {
+        OURS[NIC]: ["[Match]", "Name=eth0 br0", "Type=bridge"],
+        f"/run/systemd/network/00-0-tapbridge-{PORT}.network": [f"# Its own file: {PATH}", "[Match]", f"Name={PORT}"],
+    }
+    tail = [type(step) for step in plan.steps[-12:]]
+    assert tail.index(SetSysctl) < tail.index(ResumeClient) < tail.index(AwaitClient) < tail.index(WriteFile)
+    assert {client.link for client in plan.after.clients} == {NIC}
+
+    disk = written(plan, DISK)
+    back = hand_over(find_owner(plan.after, NIC), plan.after, NIC, NIC, port=PORT, bridge=GONE, read=disk.get)
+    down = release(Release(bridge=NIC), plan.after, back)
+    assert written(down, disk) == DISK
+    left = next(step for step in down.steps if isinstance(step, WriteFile))
+    assert (left.path, left.content) == (OURS[NIC], f"[Match]\nName={GONE}\n\n[Link]\nUnmanaged=yes\n")
+
+
+def test_netplan_that_gives_the_nic_its_name_is_not_robbed_of_it() -> None:
+    path = "/run/systemd/network/10-netplan-eth0"
+    client = replace(CLIENT, files=(LeaseFile(path=f"{path}.network", sha256=""),))
+    state, disk = replace(HOST, clients=(client,)), {f"{path}.network": DISK[PATH]}
+    assert hand_over(find_owner(state, NIC), state, NIC, NIC, port=PORT, bridge=BRIDGE, read=disk.get).early
+    disk[f"{path}.link"] = "[Link]\nName=eth0\n"
+    with pytest.raises(Refused, match="set the NIC down to give it its name back"):
+        hand_over(find_owner(state, NIC), state, NIC, NIC, port=PORT, bridge=BRIDGE, read=disk.get)
+    assert hand_over(find_owner(state, NIC), state, NIC, BRIDGE, read=disk.get).early
 
 
 def test_a_nic_without_a_file_of_its_own_is_simply_given_back() -> None:

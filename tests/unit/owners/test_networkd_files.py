@@ -36,7 +36,7 @@ GRAMMAR = st.text("[]=#;\\ \t\nabNetwork", max_size=60)
 
 
 def test_a_file_and_its_drop_ins_become_one_for_the_bridge() -> None:
-    lines = bridge_file((OWN, DROP_IN), "eth0", "br0", 16909060).splitlines()
+    lines = bridge_file((OWN, DROP_IN), "eth0", ("br0",), 16909060).splitlines()
     assert lines[1:] == [
         *("[Match]", "Name=br0", "", "[Network]", "DHCP=yes", "DNS=192.0.2.1     192.0.2.2"),
         *("", "[Address]", "Address=192.0.2.7/24"),
@@ -48,13 +48,13 @@ def test_a_file_and_its_drop_ins_become_one_for_the_bridge() -> None:
 def test_a_vlan_stays_with_the_nic() -> None:
     text = "[Network]\nVLAN=office\nDHCP=yes\nVLAN=lab"
     assert find_obstacle((text,), "eth0") is None
-    lines = bridge_file((text,), "eth0", "br0", None).splitlines()
+    lines = bridge_file((text,), "eth0", ("br0",), None).splitlines()
     assert not any("VLAN" in line for line in lines)
     assert "DHCP=yes" in lines
 
 
 def test_without_a_lease_there_is_no_identity_to_keep() -> None:
-    assert "IAID" not in bridge_file((OWN,), "eth0", "br0", None)
+    assert "IAID" not in bridge_file((OWN,), "eth0", ("br0",), None)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_text_means_for_the_bridge_what_it_meant_for_the_nic(one: str, other: 
     kept = [
         said for text in (one, other) for said in settings(text) if said[0] != "Match" and not said[0].startswith("X-")
     ]
-    assert list(settings(bridge_file((one, other), "eth0", "br0", None)))[2:-4] == kept
+    assert list(settings(bridge_file((one, other), "eth0", ("br0",), None)))[2:-4] == kept
 
 
 def test_a_boot_makes_the_bridge_of_three_more_files() -> None:

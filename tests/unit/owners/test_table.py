@@ -271,28 +271,6 @@ def test_dhcpcd_s_own_service_starts_it_by_the_words_of_now_until_it_is_back() -
     assert (now.argv, disk[place]) == (before.argv, None)
 
 
-def test_the_service_of_one_link_starts_it_on_the_bridge_and_knows_how_to_end_it_there() -> None:
-    place = "/run/systemd/system/dhcpcd@eth0.service.d/tapbridge.conf"
-    before = replace(client("dhcpcd", argv=DHCPCD), cgroup="/system.slice/system-dhcpcd.slice/dhcpcd@eth0.service")
-    disk: dict[str, str | None] = {"/etc/dhcpcd.conf": ""}
-    now = handed_over(before, NIC, BRIDGE, disk)
-    assert (disk[place] or "").splitlines()[2:] == [
-        "ExecStart=",
-        "ExecStart=/usr/sbin/dhcpcd -b -4 -h eth0 br0",
-        "ExecStop=",
-        "ExecStop=/usr/sbin/dhcpcd -x -4 br0",
-        "PIDFile=/run/dhcpcd/br0-4.pid",
-    ]
-    now = handed_over(now, BRIDGE, NIC, disk)
-    assert (now.argv, disk[place]) == (before.argv, None)
-
-
-def test_the_service_of_one_link_would_end_with_the_name_of_its_nic() -> None:
-    state = host(replace(client("dhcpcd", argv=DHCPCD), cgroup="/system.slice/system-dhcpcd.slice/dhcpcd@eth0.service"))
-    with pytest.raises(Refused, match="its service ends when the NIC gets another name"):
-        hand_over(find_owner(state, NIC), state, NIC, NIC, read=reading({}))
-
-
 @pytest.mark.parametrize(
     ("words", "unit"),
     [(("-q", "-h", "me & mine"), "dhcpcd.service"), (("-q", "-h", "$me"), "dhcpcd.service"), (("-q",), "own.service")],
