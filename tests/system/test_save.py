@@ -78,6 +78,23 @@ iface eth0 inet dhcp
     hostname me
 """
 
+NG = """auto eth0
+iface eth0
+    use dhcp
+    dhcp-program {}
+"""
+NG_STATIC = f"""auto eth0
+iface eth0 inet static
+    address 192.0.2.7/24
+    address 192.0.2.8/24
+    gateway {GATEWAY}
+    mtu 1400
+    up ip route add 203.0.113.0/24 via 192.0.2.9 dev $IFACE
+iface eth0 inet6 static
+    address 2001:db8::7
+    netmask 64
+"""
+
 
 @pytest.fixture(params=("bookworm", "trixie") if WHOLE else ("bookworm",))
 def host(request: pytest.FixtureRequest) -> Iterator[Container]:
@@ -162,6 +179,38 @@ def test_ifdown_and_ifup_find_the_bridge(ifupdown: Container) -> None:
     assert set(ifupdown.run("ifquery", "--state").stdout.split()) == {"lo=lo", "eth0=eth0"}
     ifupdown.run("systemctl", "restart", "networking")
     assert ip(ifupdown, "eth0") == address
+
+
+@pytest.fixture
+def ng(host: Container) -> Container:
+    """The same, with ifupdown-ng in the place of ifupdown."""
+    host.run("dpkg --remove --force-depends ifupdown && dpkg --install --force-depends /opt/ifupdown-ng*.deb")
+    host.run("systemctl", "enable", "networking")
+    return host
+
+
+@pytest.mark.parametrize("client", ["dhclient", "dhcpcd"] if WHOLE else ["dhclient"])
+def test_ifupdown_ng_s_files_have_the_bridge(ng: Container, client: str) -> None:
+    ng.path("/etc/network/interfaces").write_text(NG.format(client))
+    ng.run("systemctl", "start", "networking")
+    ng.wait_for("ip -4 -o addr show dev eth0 | grep -q inet")
+    assert_it_comes_and_goes(ng, client)
+
+
+@pytest.mark.skipif(not WHOLE, reason="a lease goes the same way: script/test system --all")
+def test_ifdown_and_ifup_of_ifupdown_ng_find_the_bridge(ng: Container) -> None:
+    ng.path("/etc/network/interfaces").write_text(NG_STATIC)
+    ng.run("systemctl", "start", "networking")
+    everything, state = network(ng, "eth0"), ng.run("ifquery", "--state").stdout
+    assert_static_comes_and_goes(ng)
+    assert ng.path("/sys/class/net/eth0/mtu").read_text() == "1400\n"
+    assert ng.run("ifquery", "--state").stdout == state
+    ng.run(*UP)
+    saved = state.replace("eth0=eth0 1 explicit", "eth0=eth0 2") + "br0=br0 1 explicit\n"
+    assert ng.run("ifquery", "--state").stdout == saved
+    ng.run("systemctl", "restart", "networking")
+    assert_network(ng, "br0", everything)
+    assert ng.run("ifquery", "--state").stdout == saved
 
 
 @pytest.mark.parametrize("verb", ["save", "unsave"])

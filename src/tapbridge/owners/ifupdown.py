@@ -1,5 +1,6 @@
-"""ifupdown: no running owner. What it once configured is there as a static address or as a dhclient, and goes along;
-but its files still speak of the NIC, and `ifdown`, `ifup` or the next boot would act on them."""
+"""ifupdown, Debian's and ifupdown-ng: no running owner. What it once configured is there as a static address or as a
+DHCP client, and goes along; but its files still speak of the NIC, and `ifdown`, `ifup` or the next boot would act on
+them."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from tapbridge.model.verdict import Finding
 from tapbridge.owners.owner import Move, warn
 
 STALE: Final = "owner-files-stale"
-_STATE: Final = ("/run/network/ifstate.{link}", "/run/network/ifstate")
+_STATE: Final = ("/run/network/ifstate.{link}", "/run/network/ifstate", "/run/ifstate")
+"""Debian's, of the link and of all; ifupdown-ng's."""
+
 _FILES: Final = "/etc/network/interfaces"
 
 

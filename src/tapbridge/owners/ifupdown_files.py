@@ -74,12 +74,12 @@ def includes(text: str) -> Iterator[tuple[str, str]]:
 
 def configures(text: str, link: str) -> bool:
     """Whether a file gives the link more than a name."""
-    return any(one.begins and _is_of(one.head, link) and one.words[3:4] != ("manual",) for one in statements(text))
+    return any(one.begins and is_of(one.head, link) and one.words[3:4] != ("manual",) for one in statements(text))
 
 
 def names(text: str, link: str) -> bool:
     """Whether a file has a stanza for the link, of whatever method."""
-    return any(one.begins and _is_of(one.head, link) for one in statements(text))
+    return any(one.begins and is_of(one.head, link) for one in statements(text))
 
 
 def is_started(text: str, link: str) -> bool:
@@ -95,33 +95,46 @@ def find_obstacle(text: str, nic: str) -> str | None:
         told = " ".join(one.words)
         if one.words[0] == "mapping" and any(fnmatchcase(nic, pattern) for pattern in one.words[1:]):
             return f"a mapping chooses what {nic} is: '{told}'"
-        if one.begins and "inherits" in one.words[4:] and not _is_of(one.head, nic) and nic in one.words:
+        if one.begins and "inherits" in one.words[4:] and not is_of(one.head, nic) and nic in one.words:
             return f"another stanza inherits from that of {nic}: '{told}'"
-        if not _is_of(one.head, nic):
+        if not is_of(one.head, nic):
             continue
         if one.begins and (len(one.words) < 4 or one.words[3] not in _METHODS.get(one.words[2], ())):
             return f"its stanza is of a kind that a bridge cannot have: '{told}'"
-        if one.begins:
-            continue
-        if _OF_THE_CARD.match(one.words[0]):
-            return f"its stanza has an option for the card: '{told}'"
-        if re.search(rf"(?<![\w.-]){re.escape(nic)}(?![\w-])", told):
-            return f"its stanza names the link itself, where $IFACE could stand: '{told}'"
+        bound = None if one.begins else find_bound(one, nic)
+        if bound is not None:
+            return bound
+    return None
+
+
+def find_bound(one: Statement, nic: str) -> str | None:
+    """Why an option in the stanza of a NIC cannot be one of a bridge's, as a clause; None if it can."""
+    told = " ".join(one.words)
+    if _OF_THE_CARD.match(one.words[0]):
+        return f"its stanza has an option for the card: '{told}'"
+    if re.search(rf"(?<![\w.-]){re.escape(nic)}(?![\w-])", told):
+        return f"its stanza names the link itself, where $IFACE could stand: '{told}'"
     return None
 
 
 def bridged(text: str, nic: str, bridge: str, mac: str, mark: str, *, vlan_aware: bool = False) -> str:
     """The text with the bridge in the place of the NIC; the NIC itself is `manual`. `mark` is the bridge's alias."""
-    options = [*_options(nic, bridge, mac, mark), *([_aware(bridge)] if vlan_aware else [])]
+    return with_options(
+        text, nic, bridge, [*_options(nic, bridge, mac, mark), *([_aware(bridge)] if vlan_aware else [])]
+    )
+
+
+def with_options(text: str, nic: str, bridge: str, options: Sequence[str], of_the_nic: Sequence[str] = ()) -> str:
+    """The text with a bridge of these options in the place of the NIC; the NIC is `manual`, with its own."""
     lines = text.split("\n")
     found = list(statements(text))
     first = next((one for one in found if one.begins and one.head[1] == nic), None)
     for one in reversed(found):
         block = "\n".join(lines[one.first : one.end])
-        if one.begins and _is_of(one.head, nic):
+        if one.begins and is_of(one.head, nic):
             block = _renamed(block, nic, bridge, count=1)
             if one is first:
-                block = "\n".join([f"iface {nic} inet manual", "", block, *options])
+                block = "\n".join([f"iface {nic} inet manual", *of_the_nic, "", block, *options])
         elif one.words[0] in ("auto", "allow-auto", "no-auto-down"):
             block = _renamed(block, nic, bridge)
         elif one.words[0] == "allow-hotplug" and nic in one.words[1:]:  # nobody plugs a bridge in
@@ -153,7 +166,7 @@ def outlook(text: str, link: str) -> Outlook:
     gateways: set[str] = set()
     words: set[str] = set()
     asked: set[Family] = set()
-    own = [one for one in statements(text) if _is_of(one.head, link)]
+    own = [one for one in statements(text) if is_of(one.head, link)]
     for number, head in enumerate(own):
         if not head.begins or len(head.words) < 4:
             continue
@@ -190,7 +203,7 @@ def state_renamed(text: str, link: str, to: str) -> str:
     )
 
 
-def _is_of(head: Sequence[str], link: str) -> bool:
+def is_of(head: Sequence[str], link: str) -> bool:
     """Whether the head of a stanza is that of a link, or of a label on it (eth0:1)."""
     return len(head) > 1 and head[1].partition(":")[0] == link
 

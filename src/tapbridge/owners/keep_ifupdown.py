@@ -1,4 +1,4 @@
-"""ifupdown as the keeper of a bridge: the NIC's stanza in /etc/network/interfaces becomes the bridge's.
+"""Debian's ifupdown as the keeper of a bridge: the NIC's stanza in /etc/network/interfaces becomes the bridge's.
 
 Its options stay: what the NIC did at boot the bridge does. `bridge_ports` and the like are words of bridge-utils, whose
 script ifupdown runs. What ifupdown believes to be up stands in /run/network/ifstate, and must fit the files, or
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Final
@@ -28,6 +28,10 @@ from tapbridge.owners.owner import warn
 _FILE: Final = "/etc/network/interfaces"
 _STATE: Final = "/run/network/ifstate"
 _SCRIPTS: Final = "/etc/network/if-pre-up.d"
+DEBIAN_S: Final = "/usr/lib/ifupdown"
+NG: Final = "/usr/libexec/ifupdown-ng"
+"""Where ifupdown is, and where ifupdown-ng is, which reads the same file and has words of its own."""
+
 _MOST: Final = 64
 """Files that are read, at most."""
 
@@ -43,25 +47,24 @@ class Ifupdown:
 
     def find(self, scene: Scene) -> str | None:
         """One of its files has a stanza for the NIC that does something."""
-        paths = [path for path, text in _files(scene) if ifupdown_files.configures(text, scene.port.name)]
+        if is_ng(scene):
+            return None
+        paths = [path for path, text in files(scene, _IN_A_FOLDER) if ifupdown_files.configures(text, scene.port.name)]
         return f"{paths[0]} configures {scene.port.name}" if paths else None
 
     def form(self, scene: Scene) -> Form:
         """The files that speak of the NIC, with the bridge in its place. Raises Refused."""
         nic, bridge = scene.port.name, scene.bridge.name
-        files = dict(_files(scene))
-        self._require(scene, files)
+        before = dict(files(scene, _IN_A_FOLDER))
+        self._require(scene, before)
         bridged = partial(ifupdown_files.bridged, vlan_aware=tells_vlans_apart(scene.bridge))
-        texts = {path: bridged(text, nic, bridge, scene.mac, scene.mark) for path, text in files.items()}
-        changed = {path: text for path, text in texts.items() if text != files[path]}
-        for path in changed:
-            require_not_generated(scene, path, files[path])
-        started = any(ifupdown_files.is_started(text, nic) for text in files.values())
+        texts = {path: bridged(text, nic, bridge, scene.mac, scene.mark) for path, text in before.items()}
+        started = any(ifupdown_files.is_started(text, nic) for text in before.values())
         return Form(
-            files=tuple(File(path=path, content=text) for path, text in changed.items()),
+            files=changed(scene, before, texts),
             live=tuple(_state_files(scene, nic, bridge)),
             outlook=ifupdown_files.outlook("\n".join(texts.values()), bridge),
-            findings=() if started else (_not_started(scene),),
+            findings=() if started else (not_started(scene, "auto or allow-hotplug"),),
         )
 
     def check(self, scene: Scene, form: Form) -> tuple[Finding, ...]:
@@ -89,24 +92,17 @@ class Ifupdown:
         """None: it acts on its files at a boot, or when it is told to."""
         return ()
 
-    def _require(self, scene: Scene, files: dict[str, str]) -> None:
-        nic, bridge = scene.port.name, scene.bridge.name
-        stanzas = [path for path, text in files.items() if ifupdown_files.names(text, nic)]
-        if not any(ifupdown_files.configures(text, nic) for text in files.values()):
+    def _require(self, scene: Scene, texts: dict[str, str]) -> None:
+        bridge = scene.bridge.name
+        if is_ng(scene):
             raise unsavable(
-                self.name, bridge, f"{_FILE} has no stanza for {nic}", "write one, or name another keeper: --for"
+                self.name,
+                bridge,
+                f"it is ifupdown-ng that is installed here, see {NG}",
+                "tapbridge save --for ifupdown-ng",
             )
-        if len(stanzas) > 1:
-            why = f"{' and '.join(stanzas)} both have a stanza for {nic}"
-            raise unsavable(self.name, bridge, why, "put them into one file")
-        for path, text in files.items():
-            if ifupdown_files.names(text, bridge):
-                raise unsavable(
-                    self.name, bridge, f"{path} has a stanza for it already", "take that away, or keep it as it is"
-                )
-            obstacle = ifupdown_files.find_obstacle(text, nic)
-            if obstacle is not None:
-                raise unsavable(self.name, bridge, f"{path}: {obstacle}", "change the file by hand, or that line")
+        configured = any(ifupdown_files.configures(text, scene.port.name) for text in texts.values())
+        require_a_place(scene, self.name, texts, configured, ifupdown_files.find_obstacle)
         if "bridge" not in scene.find_names(_SCRIPTS):
             raise unsavable(
                 self.name, bridge, "it knows bridges only with the package bridge-utils", "apt install bridge-utils"
@@ -116,8 +112,42 @@ class Ifupdown:
 IFUPDOWN: Final = Ifupdown()
 
 
-def _files(scene: Scene) -> Iterator[tuple[str, str]]:
-    """Its file and those that it includes, each once, with their texts."""
+def is_ng(scene: Scene) -> bool:
+    """Whether it is ifupdown-ng that reads the file at boot. Debian 13 has room for both, and then it is not."""
+    return bool(scene.find_names(NG)) and not scene.find_names(DEBIAN_S)
+
+
+def require_a_place(
+    scene: Scene, keeper: str, texts: dict[str, str], configured: bool, find_obstacle: Callable[[str, str], str | None]
+) -> None:
+    """Whether the NIC has a stanza in these files, in one of them, that can be the bridge's. Raises Refused."""
+    nic, bridge = scene.port.name, scene.bridge.name
+    stanzas = [path for path, text in texts.items() if ifupdown_files.names(text, nic)]
+    if not configured:
+        raise unsavable(keeper, bridge, f"{_FILE} has no stanza for {nic}", "write one, or name another keeper: --for")
+    if len(stanzas) > 1:
+        why = f"{' and '.join(stanzas)} both have a stanza for {nic}"
+        raise unsavable(keeper, bridge, why, "put them into one file")
+    for path, text in texts.items():
+        if ifupdown_files.names(text, bridge):
+            raise unsavable(
+                keeper, bridge, f"{path} has a stanza for it already", "take that away, or keep it as it is"
+            )
+        obstacle = find_obstacle(text, nic)
+        if obstacle is not None:
+            raise unsavable(keeper, bridge, f"{path}: {obstacle}", "change the file by hand, or that line")
+
+
+def changed(scene: Scene, before: dict[str, str], after: dict[str, str]) -> tuple[File, ...]:
+    """The files that are not what they were. Raises Refused where they would not stay as they become."""
+    paths = [path for path, text in after.items() if text != before[path]]
+    for path in paths:
+        require_not_generated(scene, path, before[path])
+    return tuple(File(path=path, content=after[path]) for path in paths)
+
+
+def files(scene: Scene, in_a_folder: re.Pattern[str]) -> Iterator[tuple[str, str]]:
+    """The file and those that it includes, each once, with their texts. Of a folder only what is called like that."""
     waiting, seen = [_FILE], set[str]()
     while waiting and len(seen) < _MOST:
         path = waiting.pop(0)
@@ -128,13 +158,15 @@ def _files(scene: Scene) -> Iterator[tuple[str, str]]:
         yield path, text
         folder = path.rpartition("/")[0]
         for word, pattern in ifupdown_files.includes(text):
-            waiting += _matching(scene, word, pattern if pattern.startswith("/") else f"{folder}/{pattern}")
+            full = pattern if pattern.startswith("/") else f"{folder}/{pattern}"
+            if word == "source-directory":
+                waiting += [f"{full}/{name}" for name in scene.find_names(full) if in_a_folder.fullmatch(name)]
+            else:
+                waiting += _matching(scene, full)
 
 
-def _matching(scene: Scene, word: str, pattern: str) -> list[str]:
-    """The files that an include means."""
-    if word == "source-directory":
-        return [f"{pattern}/{name}" for name in scene.find_names(pattern) if _IN_A_FOLDER.fullmatch(name)]
+def _matching(scene: Scene, pattern: str) -> list[str]:
+    """The files that a pattern means."""
     folder, _, last = pattern.rpartition("/")
     names = [name for name in scene.find_names(folder) if fnmatchcase(name, last) and not name.startswith(".")]
     return [f"{folder}/{name}" for name in names]
@@ -151,6 +183,7 @@ def _state_files(scene: Scene, link: str, to: str) -> Iterator[WriteFile]:
         yield WriteFile(path=f"{_STATE}.{link}", content=None)
 
 
-def _not_started(scene: Scene) -> Finding:
-    message = f"no line auto or allow-hotplug names {scene.port.name}: ifupdown does not bring it up at boot by itself"
+def not_started(scene: Scene, words: str) -> Finding:
+    """The finding that says that no boot brings the bridge up."""
+    message = f"no line {words} names {scene.port.name}: ifupdown does not bring it up at boot by itself"
     return warn("not-started-at-boot", scene.bridge.name, message, fix=f"add a line: auto {scene.port.name}")

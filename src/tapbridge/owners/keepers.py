@@ -8,6 +8,7 @@ from typing import Final
 from tapbridge.model.errors import Refused, UsageError
 from tapbridge.model.verdict import Finding
 from tapbridge.owners.keep_ifupdown import IFUPDOWN
+from tapbridge.owners.keep_ifupdown_ng import IFUPDOWN_NG
 from tapbridge.owners.keep_networkd import NETWORKD_KEEPER
 from tapbridge.owners.keep_networkmanager import NETWORKMANAGER_KEEPER
 from tapbridge.owners.keep_unit import DHCPCD_KEEPER, SYSTEMD_KEEPER
@@ -18,6 +19,7 @@ KEEPERS: Final[tuple[Keeper, ...]] = (
     NETWORKMANAGER_KEEPER,
     NETWORKD_KEEPER,
     IFUPDOWN,
+    IFUPDOWN_NG,
     DHCPCD_KEEPER,
     SYSTEMD_KEEPER,
 )

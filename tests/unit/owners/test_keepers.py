@@ -26,9 +26,11 @@ from tapbridge.model.state import (
     Route,
     State,
 )
+from tapbridge.model.step import WriteFile
 from tapbridge.model.values import IfName, Mac
 from tapbridge.owners.ifupdown_files import bridged, statements
 from tapbridge.owners.keep_ifupdown import IFUPDOWN
+from tapbridge.owners.keep_ifupdown_ng import IFUPDOWN_NG
 from tapbridge.owners.keep_networkd import NETWORKD_KEEPER
 from tapbridge.owners.keep_networkmanager import NETWORKMANAGER_KEEPER
 from tapbridge.owners.keep_unit import DHCPCD_KEEPER, SYSTEMD_KEEPER
@@ -112,16 +114,24 @@ def ifupdown(text: str = INTERFACES, ask: Callable[..., str] = nobody) -> Scene:
     return scene(files={"/etc/network/interfaces": text, "/etc/network/if-pre-up.d/bridge": ""}, ask=ask)
 
 
+def ifupdown_ng(text: str = INTERFACES, ask: Callable[..., str] = nobody, **more: str) -> Scene:
+    files = {"/etc/network/interfaces": text, "/usr/libexec/ifupdown-ng/bridge": "", **more}
+    return scene(files=files, ask=ask)
+
+
 def test_the_keeper_is_who_holds_the_bridge_or_has_the_nic_in_its_files() -> None:
     assert choose_keeper(networkd(), None) is NETWORKD_KEEPER
     assert choose_keeper(networkmanager(), None) is NETWORKMANAGER_KEEPER
     assert choose_keeper(ifupdown(), None) is IFUPDOWN
+    assert choose_keeper(ifupdown_ng(), None) is IFUPDOWN_NG
     assert choose_keeper(networkd(), "ifupdown") is IFUPDOWN
     with pytest.raises(Refused, match="nobody's files"):
         choose_keeper(scene(), None)
     with pytest.raises(Refused, match="held by dhclient"):
         choose_keeper(scene("dhclient"), None)
-    with pytest.raises(UsageError, match="there is NetworkManager, systemd-networkd, ifupdown, dhcpcd, systemd"):
+    with pytest.raises(
+        UsageError, match="there is NetworkManager, systemd-networkd, ifupdown, ifupdown-ng, dhcpcd, systemd"
+    ):
         choose_keeper(ifupdown(), "nobody")
 
 
@@ -237,6 +247,7 @@ def test_dhcpcd_is_told_of_the_bridge_where_a_boot_starts_it() -> None:
         (NETWORKD_KEEPER, networkd(), ["/run/systemd/network/00-1-tapbridge-br0.netdev.d/held-back.conf"]),
         (NETWORKMANAGER_KEEPER, networkmanager(), [f"/run/NetworkManager/system-connections/{UUID}.nmmeta"]),
         (IFUPDOWN, ifupdown(), []),
+        (IFUPDOWN_NG, ifupdown_ng(), []),
         (SYSTEMD_KEEPER, scene(), ["/run/tapbridge/br0.held-back"]),
     ],
 )
@@ -268,11 +279,48 @@ def test_what_ifquery_reads_otherwise_is_not_written(said: str) -> None:
         IFUPDOWN.check(one, IFUPDOWN.form(one))
 
 
+def test_ifupdown_ng_has_the_bridge_in_its_own_words_and_in_its_memory() -> None:
+    lan = "/etc/network/interfaces.d/lan.conf"
+    state = "/run/ifstate"
+    more = {lan: INTERFACES, state: "eth0=eth0 1 explicit\n"}
+    one = ifupdown_ng("source-directory interfaces.d\n", lambda *_, text: text, **more)
+    form = IFUPDOWN_NG.form(one)
+    (file,) = form.files
+    assert (file.path, form.findings) == (lan, ())
+    assert "    bridge-ports eth0\n" in (file.content or "")
+    assert [(step.path, step.content) for step in form.live] == [(state, "eth0=eth0 2\nbr0=br0 1 explicit\n")]
+    assert IFUPDOWN_NG.check(one, form) == ()
+    saved = Permanent(bridge=BR0, nic=ETH0, keeper="ifupdown-ng", files=())
+    after = ifupdown_ng(**{**more, state: form.live[0].content or ""})
+    (step,) = IFUPDOWN_NG.take_back(after, saved)
+    assert isinstance(step, WriteFile)
+    assert step.content == more[state]
+    assert IFUPDOWN_NG.take_back(one, saved) == ()
+    (told,) = IFUPDOWN_NG.form(ifupdown_ng("auto lo eth0\niface eth0\n use dhcp\n")).findings
+    assert told.code == "not-started-at-boot"
+
+
+def test_what_ifupdown_ng_cannot_do_is_refused() -> None:
+    with pytest.raises(Refused, match="it is ifupdown-ng that is installed here"):
+        IFUPDOWN.form(ifupdown_ng())
+    with pytest.raises(Refused, match="has no stanza for eth0"):
+        IFUPDOWN_NG.form(ifupdown_ng("iface eth0\n"))
+    with pytest.raises(Refused, match="or no /usr/libexec/ifupdown-ng"):
+        IFUPDOWN_NG.form(ifupdown())
+    with pytest.raises(Refused, match="there is no /usr/libexec/ifupdown-ng/bridge"):
+        IFUPDOWN_NG.form(scene(files={"/usr/libexec/ifupdown-ng/link": ""}))
+    beside = ifupdown_ng(**{"/usr/lib/ifupdown/settle-dad.sh": ""})
+    assert choose_keeper(beside, None) is IFUPDOWN, "Debian 13 has both beside each other, the other by ifup-ng"
+    one = ifupdown_ng(ask=lambda *_, text: text.replace("bridge-ports", "bridge_ports"))
+    with pytest.raises(Refused, match="ifquery reads no 'bridge-ports eth0'"):
+        IFUPDOWN_NG.check(one, IFUPDOWN_NG.form(one))
+
+
 def absent(*words: str, text: str) -> str:
     raise HostError(f"{words[0]} cannot be started", errno=errno.ENOENT)
 
 
-@pytest.mark.parametrize("make", [ifupdown, networkmanager])
+@pytest.mark.parametrize("make", [ifupdown, ifupdown_ng, networkmanager])
 def test_what_nobody_could_check_is_told(make: Callable[..., Scene]) -> None:
     one = make(ask=absent)
     keeper = choose_keeper(one, None)

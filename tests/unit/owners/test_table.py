@@ -360,6 +360,7 @@ def test_an_address_that_is_not_in_the_lease_file_is_a_risk() -> None:
     [
         ({"/run/network/ifstate": "lo=lo\neth0=eth0\n"}, True),
         ({"/run/network/ifstate.eth0": "eth0=home\n"}, True),
+        ({"/run/ifstate": "lo=lo 1 explicit\neth0=eth0 1 explicit\n"}, True),
         ({"/etc/network/interfaces": "auto eth0\niface eth0 inet dhcp\n"}, True),
         ({"/run/network/ifstate": "eth1=eth1\n", "/etc/network/interfaces": "iface eth1 inet dhcp\n"}, False),
         ({}, False),
