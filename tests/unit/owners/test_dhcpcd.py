@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from tapbridge.model.errors import Refused
+from tapbridge.model.noun import replace
 from tapbridge.model.state import Client, Link, State
 from tapbridge.model.step import StartClient, WriteFile
 from tapbridge.model.values import IfName
