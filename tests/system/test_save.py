@@ -175,7 +175,10 @@ def test_ifdown_and_ifup_find_the_bridge(ifupdown: Container) -> None:
     ifupdown.run("systemctl", "restart", "networking")
     assert_bridged(ifupdown, address, "dhclient")
     assert ifupdown.run("pgrep", "-xc", "dhclient").stdout == "1\n"
-    ifupdown.run("tapbridge unsave --quiet; tapbridge down --quiet")
+    ifupdown.run("tapbridge", "down", "--quiet")
+    told = json.loads(ifupdown.run(*UP[:-1], "--json").stdout)["findings"]
+    assert "owner-files-stale" not in {finding["code"] for finding in told}
+    ifupdown.run("tapbridge down --quiet; tapbridge unsave --quiet")
     assert set(ifupdown.run("ifquery", "--state").stdout.split()) == {"lo=lo", "eth0=eth0"}
     ifupdown.run("systemctl", "restart", "networking")
     assert ip(ifupdown, "eth0") == address
@@ -211,6 +214,10 @@ def test_ifdown_and_ifup_of_ifupdown_ng_find_the_bridge(ng: Container) -> None:
     ng.run("systemctl", "restart", "networking")
     assert_network(ng, "br0", everything)
     assert ng.run("ifquery", "--state").stdout == saved
+    ng.run("tapbridge down --quiet; tapbridge unsave --quiet")
+    assert ng.run("ifquery", "--state").stdout == state
+    ng.run("systemctl", "restart", "networking")
+    assert_network(ng, "eth0", everything)
 
 
 @pytest.mark.parametrize("verb", ["save", "unsave"])

@@ -89,6 +89,7 @@ def plan_save(
 
 def plan_unsave(world: World, host: LinuxHost, state: State, name: str | None, *, force: bool) -> Change | None:
     """What makes the next boot forget a bridge; None where nothing is saved. Raises Refused, HostError."""
+    from tapbridge.linux.files import find_text
     from tapbridge.owners.keepers import find_keeper
 
     require_boot(world)
@@ -103,6 +104,8 @@ def plan_unsave(world: World, host: LinuxHost, state: State, name: str | None, *
     if keeper is not None and world.root == _LIVE:
         if bridge is not None and port is not None:
             live = keeper.take_back(_scene(world, state, bridge, port, {}), permanent)
+        elif bridge is None:
+            live = keeper.forget(find_text, permanent)
         held_back_by = filter(os.path.exists, keeper.held_back_by(permanent))
         live += tuple(WriteFile(path=path, content=None) for path in held_back_by)
     record = str(world.saved_record(permanent.bridge))

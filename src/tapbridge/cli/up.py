@@ -120,7 +120,7 @@ def _plan(args: Namespace, state: State, names: list[IfName], world: World) -> t
     final, port = _final(intent), _port(state, intent, nic)
     owner = hand_over(state, nic.name, final, port=port, bridge=intent.bridge, force=args.force)
     plan = with_taps(adopt(intent, state, owner), final)
-    if args.save:
+    if args.save or os.access(world.saved_record(final), os.R_OK):
         plan = replace(plan, risks=tuple(risk for risk in plan.risks if risk.code != STALE))
     verdict = guard(plan, nic)
     if not verdict.ok:

@@ -23,7 +23,7 @@ from tapbridge.model.step import WriteFile
 from tapbridge.model.verdict import Finding
 from tapbridge.owners import ifupdown_files
 from tapbridge.owners.keeper import Form, Scene, not_understood, require_not_generated, unchecked, unsavable
-from tapbridge.owners.owner import warn
+from tapbridge.owners.owner import Read, warn
 
 _FILE: Final = "/etc/network/interfaces"
 _STATE: Final = "/run/network/ifstate"
@@ -62,7 +62,7 @@ class Ifupdown:
         started = any(ifupdown_files.is_started(text, nic) for text in before.values())
         return Form(
             files=changed(scene, before, texts),
-            live=tuple(_state_files(scene, nic, bridge)),
+            live=tuple(_state_files(scene.read, nic, bridge)),
             outlook=ifupdown_files.outlook("\n".join(texts.values()), bridge),
             findings=() if started else (not_started(scene, "auto or allow-hotplug"),),
         )
@@ -86,7 +86,11 @@ class Ifupdown:
 
     def take_back(self, scene: Scene, permanent: Permanent) -> tuple[WriteFile, ...]:
         """What is up is the NIC again, by its old stanza."""
-        return tuple(_state_files(scene, permanent.bridge, permanent.nic))
+        return self.forget(scene.read, permanent)
+
+    def forget(self, read: Read, permanent: Permanent) -> tuple[WriteFile, ...]:
+        """The same: `ifdown` and `ifup` look at nothing else."""
+        return tuple(_state_files(read, permanent.bridge, permanent.nic))
 
     def held_back_by(self, permanent: Permanent) -> tuple[str, ...]:
         """None: it acts on its files at a boot, or when it is told to."""
@@ -172,13 +176,13 @@ def _matching(scene: Scene, pattern: str) -> list[str]:
     return [f"{folder}/{name}" for name in names]
 
 
-def _state_files(scene: Scene, link: str, to: str) -> Iterator[WriteFile]:
+def _state_files(read: Read, link: str, to: str) -> Iterator[WriteFile]:
     """Ifupdown's own memory of what is up, of one link turned into that of the other."""
-    text = scene.read(_STATE)
+    text = read(_STATE)
     if text is None or f"{link}={link}" not in text.splitlines():
         return
     yield WriteFile(path=_STATE, content=ifupdown_files.state_renamed(text, link, to))
-    if scene.read(f"{_STATE}.{link}") is not None:
+    if read(f"{_STATE}.{link}") is not None:
         yield WriteFile(path=f"{_STATE}.{to}", content=f"{to}\n")
         yield WriteFile(path=f"{_STATE}.{link}", content=None)
 

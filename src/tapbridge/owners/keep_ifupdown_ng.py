@@ -21,6 +21,7 @@ from tapbridge.model.verdict import Finding
 from tapbridge.owners import ifupdown_files, ifupdown_ng_files
 from tapbridge.owners.keep_ifupdown import DEBIAN_S, NG, changed, files, is_ng, not_started, require_a_place
 from tapbridge.owners.keeper import Form, Scene, not_understood, unchecked, unsavable
+from tapbridge.owners.owner import Read
 
 _STATE: Final = "/run/ifstate"
 _IN_A_FOLDER: Final = re.compile(r"[^.].*")
@@ -55,7 +56,7 @@ class IfupdownNg:
         started = any(ifupdown_ng_files.is_started(text, bridge) for text in texts.values())
         return Form(
             files=changed(scene, before, texts),
-            live=tuple(_bridge_is_up(scene, nic, bridge)),
+            live=tuple(_bridge_is_up(scene.read, nic, bridge)),
             outlook=ifupdown_ng_files.outlook("\n".join(texts.values()), bridge),
             findings=() if started else (not_started(scene, "auto"),),
         )
@@ -78,7 +79,11 @@ class IfupdownNg:
 
     def take_back(self, scene: Scene, permanent: Permanent) -> tuple[WriteFile, ...]:
         """What is up is the NIC again, by its old stanza."""
-        return tuple(_nic_is_up(scene, permanent.nic, permanent.bridge))
+        return self.forget(scene.read, permanent)
+
+    def forget(self, read: Read, permanent: Permanent) -> tuple[WriteFile, ...]:
+        """The same: `ifdown` and `ifup` look at nothing else."""
+        return tuple(_nic_is_up(read, permanent.nic, permanent.bridge))
 
     def held_back_by(self, permanent: Permanent) -> tuple[str, ...]:
         """None: it acts on its files at a boot, or when it is told to."""
@@ -93,17 +98,17 @@ def _configures(text: str, nic: str) -> bool:
     return bool(seen.addresses or seen.asked)
 
 
-def _bridge_is_up(scene: Scene, nic: str, bridge: str) -> Iterator[WriteFile]:
+def _bridge_is_up(read: Read, nic: str, bridge: str) -> Iterator[WriteFile]:
     """Its own memory of what is up: the bridge, and the NIC for its sake."""
-    text = scene.read(_STATE) or ""
+    text = read(_STATE) or ""
     count = ifupdown_ng_files.find_count(text, nic)
     if count is not None and ifupdown_ng_files.find_count(text, bridge) is None:
         counts = {nic: f"{count + 1}", bridge: "1 explicit"}
         yield WriteFile(path=_STATE, content=ifupdown_ng_files.with_counts(text, nic, counts))
 
 
-def _nic_is_up(scene: Scene, nic: str, bridge: str) -> Iterator[WriteFile]:
-    text = scene.read(_STATE) or ""
+def _nic_is_up(read: Read, nic: str, bridge: str) -> Iterator[WriteFile]:
+    text = read(_STATE) or ""
     count = ifupdown_ng_files.find_count(text, nic)
     if count is not None and ifupdown_ng_files.find_count(text, bridge) is not None:
         counts = {nic: f"{max(count - 1, 1)} explicit", bridge: ""}

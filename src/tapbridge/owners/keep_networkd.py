@@ -31,6 +31,7 @@ from tapbridge.owners.networkd_files import (
     saved_port_file,
     settings,
 )
+from tapbridge.owners.owner import Read
 
 _PROGRAM: Final = "systemd-networkd"
 _FOLDERS: Final = tuple(f"{root}/systemd/network" for root in ("/etc", "/run", "/usr/local/lib", "/usr/lib"))
@@ -94,6 +95,10 @@ class NetworkdKeeper:
             ReloadClient(client=client),
             replace(brought_back(scene.state, client), client=again),
         )
+
+    def forget(self, read: Read, permanent: Permanent) -> tuple[Step, ...]:
+        """Nothing: it looks at what is there."""
+        return ()
 
     def held_back_by(self, permanent: Permanent) -> tuple[str, ...]:
         """The drop-ins that were put beside the files."""

@@ -23,6 +23,7 @@ from tapbridge.model.verdict import Finding
 from tapbridge.owners.keeper import Form, Scene, mark_file, not_understood, unchecked, unsavable
 from tapbridge.owners.networkmanager import SAVED, profile_path, saved_path, tombstone_path
 from tapbridge.owners.networkmanager_files import NIC_PROFILE, PRIORITY, Keyfile, read_keyfile
+from tapbridge.owners.owner import Read
 
 _PROGRAM: Final = "NetworkManager"
 _SAME: Final = ("uuid", "type", "interface-name", "autoconnect-priority")
@@ -81,6 +82,10 @@ class NetworkManagerKeeper:
             for path in _live_paths(permanent.bridge)
             if scene.read(path) is None and saved_path(path) in texts
         )
+
+    def forget(self, read: Read, permanent: Permanent) -> tuple[WriteFile, ...]:
+        """Nothing: it looks at what is there."""
+        return ()
 
     def held_back_by(self, permanent: Permanent) -> tuple[str, ...]:
         """The tombstones of the profiles."""

@@ -13,6 +13,7 @@ from tapbridge.model.step import Step
 from tapbridge.model.verdict import Finding
 from tapbridge.owners.dhcpcd_files import carry_configuration, manage
 from tapbridge.owners.keeper import Form, Scene, unchecked, unsavable
+from tapbridge.owners.owner import Read
 from tapbridge.owners.unit_files import FOLDER, held_back_path, unit_files
 
 _SERVICE: Final = "dhcpcd.service"
@@ -48,6 +49,10 @@ class DhcpcdKeeper:
         """Nothing: dhcpcd has read its configuration, and goes on."""
         return ()
 
+    def forget(self, read: Read, permanent: Permanent) -> tuple[Step, ...]:
+        """Nothing: it looks at what is there."""
+        return ()
+
     def held_back_by(self, permanent: Permanent) -> tuple[str, ...]:
         """The file that the unit does not start beside."""
         return (held_back_path(permanent.bridge),)
@@ -79,6 +84,10 @@ class SystemdKeeper:
 
     def take_back(self, scene: Scene, permanent: Permanent) -> tuple[Step, ...]:
         """Nothing: the unit has done its work."""
+        return ()
+
+    def forget(self, read: Read, permanent: Permanent) -> tuple[Step, ...]:
+        """Nothing: it looks at what is there."""
         return ()
 
     def held_back_by(self, permanent: Permanent) -> tuple[str, ...]:

@@ -91,6 +91,10 @@ class Keeper(Protocol):
         """What must be true below /run so that a bridge which is there can be taken down, once the files are gone."""
         ...
 
+    def forget(self, read: Read, permanent: Permanent) -> tuple[Step, ...]:
+        """What must be true below /run where the bridge is down already: what it believes to be up."""
+        ...
+
     def held_back_by(self, permanent: Permanent) -> tuple[str, ...]:
         """The files below /run by which `down` keeps it from making the bridge again before the next boot."""
         ...

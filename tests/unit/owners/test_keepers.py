@@ -295,6 +295,7 @@ def test_ifupdown_ng_has_the_bridge_in_its_own_words_and_in_its_memory() -> None
     (step,) = IFUPDOWN_NG.take_back(after, saved)
     assert isinstance(step, WriteFile)
     assert step.content == more[state]
+    assert IFUPDOWN_NG.forget(after.read, saved) == (step,), "so it is where the bridge is down already"
     assert IFUPDOWN_NG.take_back(one, saved) == ()
     (told,) = IFUPDOWN_NG.form(ifupdown_ng("auto lo eth0\niface eth0\n use dhcp\n")).findings
     assert told.code == "not-started-at-boot"
