@@ -17,6 +17,7 @@ from kit.command import run
 from kit.netns import Netns
 from tapbridge.cli.world import World
 from tapbridge.linux.host import LinuxHost
+from tapbridge.model import noun
 from tapbridge.model.step import Step
 
 OURS = "tapbridge"
@@ -116,7 +117,7 @@ class Meddling:
             self.added = self.act.adds if meddle(self.act.does, self.lan) else ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@noun.dataclass(frozen=True, slots=True, kw_only=True)
 class MeddledWorld(World):
     """The outside of a command at whose host somebody else is at work."""
 

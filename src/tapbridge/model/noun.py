@@ -124,7 +124,9 @@ def _dataclass(*, frozen: bool, slots: bool, kw_only: bool = False) -> Callable[
             each = known[name] = told if isinstance(told, _Field) else _Field(default=told)
             each.name, each.kw_only = name, kw_only
         bases = (_Noun,) if kind.__bases__ == (object,) else kind.__bases__
-        space.update(__slots__=names, __dataclass_fields__=known, __qualname__=kind.__qualname__)
+        space.update(
+            __slots__=names, __dataclass_fields__=known, __init__=_Noun.__init__, __qualname__=kind.__qualname__
+        )
         return type(kind)(kind.__name__, bases, space)
 
     return made
