@@ -75,6 +75,16 @@ def start_networkd(host: Container) -> None:
     host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
 
 
+def start_netplan(host: Container) -> None:
+    """Let NetworkManager look after eth0 because netplan says so, at every boot."""
+    path = host.path("/etc/netplan/eth0.yaml")
+    path.write_text("network: {version: 2, renderer: NetworkManager, ethernets: {eth0: {dhcp4: true}}}\n")
+    path.chmod(0o600)
+    host.run("systemctl", "daemon-reload")
+    start_networkmanager(host)
+    assert "netplan-eth0" in host.run("nmcli", "-g", "NAME", "connection", "show", "--active").stdout
+
+
 def start_networkmanager(host: Container) -> None:
     """Let it look after eth0, at every boot."""
     host.run("systemctl", "enable", "--now", "NetworkManager")

@@ -19,6 +19,7 @@ from kit.saving import (
     files,
     ip,
     network,
+    start_netplan,
     start_networkd,
     start_networkmanager,
     status,
@@ -304,6 +305,28 @@ def test_a_bridge_of_netplan_s_nic_is_networkd_s(host: Container) -> None:
 def test_networkmanager_s_profiles_are_the_bridge_s(host: Container) -> None:
     start_networkmanager(host)
     assert_it_comes_and_goes(host, "NetworkManager")
+
+
+@pytest.mark.skipif(not WHOLE, reason="the profiles are those of NetworkManager: script/test system --all")
+def test_the_bridge_of_a_boot_outlives_netplan_apply(host: Container) -> None:
+    start_netplan(host)
+    address, before, everything = ip(host, "eth0"), files(host), network(host, "eth0")
+    told = json.loads(host.run(*UP, "--json").stdout)["findings"]
+    assert "other-author" in {finding["code"] for finding in told}
+    host.reboot()
+    assert_bridged(host, address, "NetworkManager")
+    host.run("netplan", "apply")
+    host.wait_for("nmcli -t -f DEVICE,STATE device | grep -qx br0:connected")
+    assert_bridged(host, address, "NetworkManager")
+    host.run("tapbridge", "unsave", "--quiet")
+    assert files(host) == before
+    host.run("netplan", "apply")
+    host.wait_for("nmcli -t -f DEVICE,STATE device | grep -qx br0:connected")
+    assert_network(host, "br0", everything)
+    host.run(*DOWN)
+    host.run("netplan", "apply")
+    assert_network(host, "eth0", everything)
+    assert host.run("find /run -name '*tapbridge-*' -type f").stdout == ""
 
 
 @pytest.mark.skipif(not WHOLE, reason="leased profiles go the same way: script/test system --all")

@@ -18,6 +18,7 @@ from kit.saving import (
     files,
     ip,
     network,
+    start_netplan,
     start_networkd,
     start_networkmanager,
 )
@@ -94,8 +95,9 @@ def test_networkd_s_files_are_held_back(host: Container) -> None:
 
 
 @pytest.mark.skipif(not WHOLE, reason="its files are held back likewise: script/test system --all")
-def test_networkmanager_s_profiles_are_held_back(host: Container) -> None:
-    start_networkmanager(host)
+@pytest.mark.parametrize("start", [start_networkmanager, start_netplan])
+def test_networkmanager_s_profiles_are_held_back(host: Container, start: Callable[[Container], None]) -> None:
+    start(host)
     assert_it_returns_at_boot(host, "NetworkManager")
 
 

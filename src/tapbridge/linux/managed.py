@@ -11,6 +11,7 @@ _NETWORKD_LINKS: Final = "/run/systemd/netif/links"
 _NETWORKMANAGER_LINKS: Final = "/run/NetworkManager/devices"
 _NETWORKMANAGER_PROFILES: Final = ("/run/NetworkManager", "/etc/NetworkManager", "/usr/lib/NetworkManager")
 _MOST_PROFILES: Final = 1024  # looked at in a folder
+_OF_NAMES: Final = "b425e9fb-7598-44b4-9e3b-5a2e3aaa4905"  # NetworkManager's nm_uuid_ns_1
 
 
 class Held(NamedTuple):
@@ -53,10 +54,20 @@ def _profile_files(pid: int, uuid: str) -> list[str]:
             names = os.listdir(f"/proc/{pid}/root{folder}")
         except OSError:
             continue
-        paths = (f"{folder}/{name}" for name in sorted(names)[:_MOST_PROFILES] if not name.startswith("."))
-        line = f"uuid={uuid}".encode()
-        found += [path for path in paths if line in processes.read_bytes(f"/proc/{pid}/root{path}", 65536).split(b"\n")]
+        kept = [name for name in sorted(names)[:_MOST_PROFILES] if not name.startswith(".")]
+        found += [f"{folder}/{name}" for name in kept if _has_uuid(f"/proc/{pid}/root{folder}", name, uuid)]
     return found
+
+
+def _has_uuid(folder: str, name: str, uuid: str) -> bool:
+    """Whether a keyfile is that of a profile. One without a UUID, as netplan's, gets it of its name below /etc."""
+    lines = processes.read_bytes(f"{folder}/{name}", 65536).split(b"\n")
+    if any(line.startswith(b"uuid=") for line in lines) or not name.endswith(".nmconnection"):
+        return f"uuid={uuid}".encode() in lines
+    from uuid import UUID, uuid3
+
+    path = f"{_NETWORKMANAGER_PROFILES[1]}/system-connections/{name}"
+    return uuid == str(uuid3(UUID(_OF_NAMES), f"keyfile\0{path}\0"))
 
 
 def _link_states(pid: int, folder: str) -> dict[int, dict[str, str]] | None:

@@ -19,8 +19,9 @@ from tapbridge.model.permanent import Permanent
 from tapbridge.model.state import File
 from tapbridge.model.step import WriteFile
 from tapbridge.model.values import Family
-from tapbridge.model.verdict import Finding
+from tapbridge.model.verdict import Finding, Severity
 from tapbridge.owners.keeper import Form, Scene, mark_file, not_understood, unchecked, unsavable
+from tapbridge.owners.netplan_files import drop_in_path
 from tapbridge.owners.networkmanager import SAVED, profile_path, saved_path, tombstone_path
 from tapbridge.owners.networkmanager_files import NIC_PROFILE, PRIORITY, Keyfile, read_keyfile
 from tapbridge.owners.owner import Read
@@ -54,8 +55,13 @@ class NetworkManagerKeeper:
             hint = f"ip link set {scene.bridge.name} type bridge vlan_filtering 0"
             raise unsavable(self.name, scene.bridge.name, "its profile of the bridge knows no VLANs", hint)
         self._require_first(scene)
-        files = (File(path=saved_path(path), content=text, mode=0o600) for path, text in texts.items())
-        return Form(files=(*files, mark_file(scene)), outlook=_outlook(bridge))
+        files = [File(path=saved_path(path), content=text, mode=0o600) for path, text in texts.items()]
+        told: tuple[Finding, ...] = ()
+        live = drop_in_path(scene.bridge.name)
+        if (text := scene.read(live)) is not None:
+            files.append(File(path=saved_path(live), content=text))
+            told = (_other_author(scene),)
+        return Form(files=(*files, mark_file(scene)), outlook=_outlook(bridge), findings=told)
 
     def check(self, scene: Scene, form: Form) -> tuple[Finding, ...]:
         """`nmcli --offline` reads the profiles as they were meant. Raises Refused."""
@@ -75,12 +81,12 @@ class NetworkManagerKeeper:
         return ()
 
     def take_back(self, scene: Scene, permanent: Permanent) -> tuple[WriteFile, ...]:
-        """The profiles below /run again, where a boot has made the bridge: the UUIDs are the same."""
-        texts = {written.after.path: written.after.content for written in permanent.files}
+        """The files below /run again, where a boot has made the bridge: the UUIDs of the profiles are the same."""
+        files = {written.after.path: written.after for written in permanent.files}
         return tuple(
-            WriteFile(path=path, content=texts[saved_path(path)], mode=0o600)
-            for path in _live_paths(permanent.bridge)
-            if scene.read(path) is None and saved_path(path) in texts
+            WriteFile(path=path, content=files[saved_path(path)].content, mode=files[saved_path(path)].mode)
+            for path in (*_live_paths(permanent.bridge), drop_in_path(permanent.bridge))
+            if scene.read(path) is None and saved_path(path) in files
         )
 
     def forget(self, read: Read, permanent: Permanent) -> tuple[WriteFile, ...]:
@@ -111,6 +117,17 @@ NETWORKMANAGER_KEEPER: Final = NetworkManagerKeeper()
 
 def _live_paths(bridge: str) -> tuple[str, str]:
     return profile_path(bridge), profile_path(bridge, "-port")
+
+
+def _other_author(scene: Scene) -> Finding:
+    bridge, nic = scene.bridge.name, scene.port.name
+    return Finding(
+        code="other-author",
+        severity=Severity.INFO,
+        subject=bridge,
+        message=f"netplan describes {nic}: what it is told of {nic} later does not reach the bridge",
+        fix=f"then: tapbridge unsave {bridge}, tapbridge down {bridge}, and tapbridge up --save",
+    )
 
 
 def _substance(profile: Keyfile) -> tuple[object, ...]:

@@ -30,6 +30,7 @@ from tapbridge.model.state import Client, LeaseFile, Link, State
 from tapbridge.model.step import StartUnit, Step, StopUnit, WriteFile, WriteLinkFile
 from tapbridge.model.values import IfName
 from tapbridge.model.verdict import Finding, Severity
+from tapbridge.owners.netplan_files import STATES, let_back
 from tapbridge.owners.networkmanager_files import (
     NIC_PROFILE,
     Keyfile,
@@ -47,7 +48,6 @@ _NAME: Final = "NetworkManager"
 _VERSIONS: Final = ("1.42", "1.52")
 """Of Debian 12 and 13. The state files are private to NetworkManager, and these two have the same."""
 
-_STATES: Final = "/run/NetworkManager/devices"
 PROFILES: Final = "/run/NetworkManager/system-connections"
 SAVED: Final = "/etc/NetworkManager/system-connections"
 _LEASES: Final = "/var/lib/NetworkManager"
@@ -112,8 +112,8 @@ def _require_profile(owner: Owner, move: Move) -> Keyfile:
     if not client.profile:
         raise refusal(owner, "it has not connected it by a profile yet", "see: nmcli device")
     profile = read_keyfile(move.read(client.files[0].path) or "") if client.files else {}
-    connection = profile.get("connection", {})
-    if connection.get("uuid") != client.profile:
+    connection = {"uuid": client.profile, **profile.get("connection", {})}  # without one it is made of the file's name
+    if not client.files or connection["uuid"] != client.profile:
         raise refusal(owner, f"its profile {client.profile} is in no keyfile", hint)
     if _looks_on(profile):
         raise refusal(owner, "it only looks on while somebody else configures the link", hint)
@@ -134,7 +134,7 @@ def _require_profile(owner: Owner, move: Move) -> Keyfile:
         if other.profile not in ("", _uuid(client.profile, f"bridge {move.target}")) and not _looks_on(there):
             hint = f"take another name for the bridge, or: nmcli connection down {other.profile}"
             raise refusal(owner, f"it holds {move.target} as well, by a profile of its own", hint)
-    return profile
+    return {**profile, "connection": connection}
 
 
 def _children(move: Move, parent: str) -> tuple[Client, ...]:
@@ -189,7 +189,7 @@ def _hand_over(client: Client, unit: str, nic: Keyfile, move: Move) -> HandOver:
         files.append(WriteFile(path=path, content=write_keyfile(profile), mode=0o600))
         held.append(replace(client, link=name, profile=number, files=(LeaseFile(path=path, sha256=""),)))
     states: tuple[Step, ...] = (
-        WriteLinkFile(folder=_STATES, link=bridge, content=link_state(ours[0], made=True)),
+        WriteLinkFile(folder=STATES, link=bridge, content=link_state(ours[0], made=True)),
         WriteFile(path=_state_file(link), content=link_state(ours[1], made=False)),
         *(WriteFile(path=path, content=None) for path in map(tombstone_path, ours) if move.read(path) is not None),
     )
@@ -220,6 +220,7 @@ def _give_back(owner: Owner, move: Move) -> HandOver:
         WriteFile(path=_state_file(bridge), content=None),
         WriteFile(path=_state_file(nic), content=link_state(before, made=False, metric=metric)),
         *hold_back(move),
+        *let_back(move),
     ]
     on_nic = replace(client, link=move.target, profile=before, files=())
     return HandOver(
@@ -290,8 +291,8 @@ def profile_path(bridge: str, port: str = "") -> str:
 
 
 def saved_path(path: str) -> str:
-    """Where a profile of ours is as well while the bridge is saved."""
-    return path.replace(PROFILES, SAVED, 1)
+    """Where a file of ours is as well while the bridge is saved."""
+    return path.replace("/run/", "/etc/", 1)
 
 
 def tombstone_path(profile: str) -> str:
@@ -300,7 +301,7 @@ def tombstone_path(profile: str) -> str:
 
 
 def _state_file(link: Link) -> str:
-    return f"{_STATES}/{link.index}"
+    return f"{STATES}/{link.index}"
 
 
 def _uuid(profile: str, what: str) -> str:

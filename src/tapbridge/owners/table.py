@@ -16,6 +16,7 @@ from tapbridge.owners.dhclient import DHCLIENT
 from tapbridge.owners.dhcpcd import DHCPCD
 from tapbridge.owners.ifupdown import find_stale
 from tapbridge.owners.netplan import NETPLAN
+from tapbridge.owners.netplan_files import let_back
 from tapbridge.owners.networkd import NETWORKD, forget
 from tapbridge.owners.networkmanager import NETWORKMANAGER
 from tapbridge.owners.owner import Ask, Kind, Move, Owner, Read, is_bridge, left_alone, nobody
@@ -92,5 +93,6 @@ def _later(owner: Owner | None, move: Move) -> Iterator[Step]:
     """Our files go with the bridge, also where nobody holds it; and one that is saved nobody makes before the boot."""
     if owner is None:
         yield from forget(move)
+    yield from let_back(move)
     for kind in (networkd, networkmanager, unit_files) if move.back else ():
         yield from kind.hold_back(move)

@@ -217,6 +217,11 @@ def test_networkmanager_likewise(lan: Any, start: Start) -> None:
     profile.write_text("[connection]\nuuid=1b2c3d\n#uuid=1b2c\n")
     (client,) = observe_clients(["eth0"])
     assert (client.files, client.profile) == ((), "1b2c")
+    profile.write_text("[connection]\ninterface-name=eth0\n")
+    of_its_name = "626dd384-8b3d-3690-9511-192b2c79b3fd"  # what NetworkManager 1.42 and 1.52 say of it
+    (devices / str(index)).write_text(f"[device]\nmanaged=true\nconnection-uuid={of_its_name}\n")
+    (client,) = observe_clients(["eth0"])
+    assert ([file.path for file in client.files], client.profile) == ([str(profile)], of_its_name)
     (devices / str(index)).write_text("[device]\nmanaged=false\n")
     assert _programs() == []
     for path in (devices / str(index), profile):

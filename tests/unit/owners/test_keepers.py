@@ -181,6 +181,21 @@ def test_after_a_boot_networkd_gets_its_files_of_now_again() -> None:
     assert [type(x).__name__ for x in (reload, wait)] == ["ReloadClient", "AwaitClient"]
 
 
+def test_what_brings_a_bridge_through_netplan_apply_is_saved_with_the_profiles() -> None:
+    path = "/systemd/system/NetworkManager.service.d/tapbridge-br0.conf"
+    one = networkmanager(**{f"/run{path}": "[Service]\n"})
+    form = NETWORKMANAGER_KEEPER.form(one)
+    assert form.files[2] == File(path=f"/etc{path}", content="[Service]\n")
+    assert [finding.code for finding in form.findings] == ["other-author"]
+    files = tuple(Written(before=File(path=file.path), after=file) for file in form.files)
+    permanent = Permanent(bridge=BR0, nic=ETH0, keeper="NetworkManager", files=files)
+    booted = scene("NetworkManager", held_by="/etc/NetworkManager/system-connections/tapbridge-br0.nmconnection")
+    again = NETWORKMANAGER_KEEPER.take_back(booted, permanent)
+    assert [step.path for step in again] == [f"{NM}.nmconnection", f"{NM}-port.nmconnection", f"/run{path}"]
+    assert [step.mode for step in again] == [0o600, 0o600, 0o644]
+    assert NETWORKMANAGER_KEEPER.take_back(one, permanent) == ()
+
+
 def test_networkmanager_s_profiles_are_those_of_now_and_a_secret_of_root_s() -> None:
     one = networkmanager(ask=lambda *_, text: text)
     form = NETWORKMANAGER_KEEPER.form(one)

@@ -92,13 +92,6 @@ def test_an_owner_is_named_with_its_proof(clients: tuple[Client, ...], name: str
     assert (owner.name, owner.proof) == (name, proof)
 
 
-def test_netplan_with_networkmanager_is_refused() -> None:
-    profile = "/run/NetworkManager/system-connections/netplan-eth0.nmconnection"
-    state = host(client("NetworkManager", files=(profile,)))
-    with pytest.raises(Refused, match=r"netplan \(NetworkManager\), and the next `netplan apply` would"):
-        hand_over(find_owner(state, NIC), state, NIC, BRIDGE, read=reading({}))
-
-
 UNBUILT = ["systemd-networkd", "connman", "wicked", "netifd"]
 
 
