@@ -117,6 +117,7 @@ def test_dhcpcd_s_unit_is_held_back(host: Container) -> None:
     [
         *((start_networkd, "systemd-networkd", one) for one in ("WriteFile#3", "ReloadClient#1", "AwaitClient#2")),
         *((start_networkmanager, "NetworkManager", one) for one in ("StopUnit#1", "WriteFile#6", "StartUnit#1")),
+        *((start_netplan, "NetworkManager", one) for one in ("StopUnit#1", "WriteFile#6", "StartUnit#1")),
     ],
 )
 def test_a_down_that_is_killed_is_taken_back_and_the_files_count_again(
