@@ -265,6 +265,8 @@ def _await_client(step: steps.AwaitClient) -> Told:
     one = step.client
     told = "unmanaged" if step.left else one.files[0].path if one.files else "configur"
     holds = f"networkctl status {one.link} | grep -qF {shlex.quote(told)}"
+    if step.left:  # or there is none any more
+        holds = f"{{ [ ! -e /sys/class/net/{one.link} ] || {holds}; }}"
     words = ["sh", "-c", f"for i in $(seq {int(step.limit_s * 10)}); do {holds} && exit; sleep 0.1; done; exit 1"]
     act = "lets go of" if step.left else "looks after"
     what = f" and has a lease of {', '.join(step.leased)}" if step.leased else ""
