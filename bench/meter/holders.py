@@ -60,9 +60,29 @@ def _networkmanager(bridge: str = "") -> str:
     )
 
 
-def _netplan(nic: str, bridge: str = "") -> str:
+def _netplan(renderer: str, nic: str, bridge: str = "") -> str:
     bridges = f", bridges: {{br0: {bridge}}}" if bridge else ""
-    return _file("/etc/netplan/one.yaml", f"network: {{version: 2, ethernets: {{eth0: {nic}}}{bridges}}}")
+    text = f"network: {{version: 2, renderer: {renderer}, ethernets: {{eth0: {nic}}}{bridges}}}"
+    return _file("/etc/netplan/one.yaml", text)
+
+
+def _of_netplan(name: str, renderer: str, unit: str, settle_s: float) -> Holder:
+    leased = "interfaces: [eth0], dhcp4: true"
+    same = f'{leased}, dhcp-identifier: mac, macaddress: "{MAC}", parameters: {{stp: false, forward-delay: 0}}'
+    return Holder(
+        name=name,
+        setup=f"[ -e /etc/netplan/one.yaml ] || {{\n{_netplan(renderer, '{dhcp4: true}')}}}\n"
+        f"chmod 600 /etc/netplan/one.yaml\nsystemctl start {unit}\nnetplan apply",
+        ways=(
+            OwnWay(name=PLAIN, script=f"{_netplan(renderer, '{}', f'{{{leased}}}')}netplan apply", settle_s=settle_s),
+            OwnWay(
+                name=TUNED,
+                before=_netplan(renderer, "{dhcp4: true, dhcp-identifier: mac}"),
+                script=f"{_netplan(renderer, '{}', f'{{{same}}}')}netplan apply",
+                settle_s=8,
+            ),
+        ),
+    )
 
 
 _DHCLIENT = "dhclient -pf /run/dhclient.{0}.pid -lf /var/lib/dhcp/dhclient.{0}.leases"
@@ -152,25 +172,6 @@ HOLDERS: Final = (
             OwnWay(name=TUNED, script=_networkmanager(f"bridge.stp no bridge.mac-address {MAC}")),
         ),
     ),
-    Holder(
-        name="netplan",
-        setup=f"[ -e /etc/netplan/one.yaml ] || {{\n{_netplan('{dhcp4: true}')}}}\n"
-        "chmod 600 /etc/netplan/one.yaml\nsystemctl start systemd-networkd\nnetplan apply",
-        ways=(
-            OwnWay(
-                name=PLAIN, script=f"{_netplan('{}', '{interfaces: [eth0], dhcp4: true}')}netplan apply", settle_s=8
-            ),
-            OwnWay(
-                name=TUNED,
-                before=_netplan("{dhcp4: true, dhcp-identifier: mac}"),
-                script=_netplan(
-                    "{}",
-                    f'{{interfaces: [eth0], dhcp4: true, dhcp-identifier: mac, macaddress: "{MAC}", '
-                    "parameters: {stp: false, forward-delay: 0}}",
-                )
-                + "netplan apply",
-                settle_s=8,
-            ),
-        ),
-    ),
+    _of_netplan("netplan", "networkd", "systemd-networkd", 8),
+    _of_netplan("netplan, NM", "NetworkManager", "NetworkManager", 40),
 )

@@ -156,8 +156,8 @@ def _plan(source: str) -> Plan:
     with LinuxHost() as host:
         state = host.observe()
     if source == NIC:
-        return adopt(Adopt(nic=NIC), state, hand_over(state, NIC, BRIDGE, force=False))
-    return release(Release(bridge=BRIDGE), state, hand_over(state, BRIDGE, NIC, force=False))
+        return adopt(Adopt(nic=NIC), state, hand_over(state, NIC, BRIDGE, port=NIC, bridge=BRIDGE, force=False))
+    return release(Release(bridge=BRIDGE), state, hand_over(state, BRIDGE, NIC, port=NIC, bridge=BRIDGE, force=False))
 
 
 def _points(plan: Plan) -> list[int]:
