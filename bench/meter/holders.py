@@ -67,17 +67,18 @@ def _netplan(renderer: str, nic: str, bridge: str = "") -> str:
 
 
 def _of_netplan(name: str, renderer: str, unit: str, settle_s: float) -> Holder:
-    leased = "interfaces: [eth0], dhcp4: true"
+    dhcp = "dhcp4: true" if renderer == "networkd" else "dhcp4: true, dhcp6: true"  # or it asks for no IPv6 at all
+    leased = f"interfaces: [eth0], {dhcp}"
     same = f'{leased}, dhcp-identifier: mac, macaddress: "{MAC}", parameters: {{stp: false, forward-delay: 0}}'
     return Holder(
         name=name,
-        setup=f"[ -e /etc/netplan/one.yaml ] || {{\n{_netplan(renderer, '{dhcp4: true}')}}}\n"
+        setup=f"[ -e /etc/netplan/one.yaml ] || {{\n{_netplan(renderer, f'{{{dhcp}}}')}}}\n"
         f"chmod 600 /etc/netplan/one.yaml\nsystemctl start {unit}\nnetplan apply",
         ways=(
             OwnWay(name=PLAIN, script=f"{_netplan(renderer, '{}', f'{{{leased}}}')}netplan apply", settle_s=settle_s),
             OwnWay(
                 name=TUNED,
-                before=_netplan(renderer, "{dhcp4: true, dhcp-identifier: mac}"),
+                before=_netplan(renderer, f"{{{dhcp}, dhcp-identifier: mac}}"),
                 script=f"{_netplan(renderer, '{}', f'{{{same}}}')}netplan apply",
                 settle_s=8,
             ),
