@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 RATE_HZ = 5000
 
@@ -94,10 +94,21 @@ def parse_flow(sent: Mapping[str, Any], arrived: Mapping[str, Any], *, overflowe
     )
 
 
-def split(runs: Iterable[Run], repeats: int) -> tuple[list[Run], list[Run]]:
+class Disturbed(Protocol):
+    """A run of any kind."""
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the machine paused meanwhile."""
+
+
+_R = TypeVar("_R", bound=Disturbed)
+
+
+def split(runs: Iterable[_R], repeats: int) -> tuple[list[_R], list[_R]]:
     """The runs that count, and those set apart because the machine paused: at most `repeats`; further ones count."""
-    counted: list[Run] = []
-    apart: list[Run] = []
+    counted: list[_R] = []
+    apart: list[_R] = []
     for run in runs:
         (apart if run.disturbed and len(apart) < repeats else counted).append(run)
     return counted, apart
