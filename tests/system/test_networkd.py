@@ -165,14 +165,14 @@ def test_the_leases_go_to_the_bridge_and_back(leased: Container) -> None:
 def test_the_bridge_takes_the_name_and_gives_it_back_by_either_file(suite: str, own: str) -> None:
     with started(suite, own) as host:
         wait_for_leases(host)
-        take_the_name(host)
+        assert_the_name_goes_and_comes_back(host)
 
 
 def test_the_bridge_takes_the_name_and_gives_it_back(leased: Container) -> None:
-    take_the_name(leased)
+    assert_the_name_goes_and_comes_back(leased)
 
 
-def take_the_name(host: Container) -> None:
+def assert_the_name_goes_and_comes_back(host: Container) -> None:
     """There and back; networkd hears of four names meanwhile, of which each may be in a file."""
     address, before, identity, mark = ip(host, "eth0"), network(host, "eth0"), host.lease(), len(host.served())
     host.run(*TAKE_NAME)
