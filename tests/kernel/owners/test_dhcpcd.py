@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,10 +138,8 @@ def test_one_whose_end_was_cut_off_is_ended_and_no_other(served: Any, dead: int 
     resume_client(client)
     assert comparable_clients(clients()) == comparable_clients((client,)), "it runs"
     assert Path("/run/dhcpcd/eth0-4.pid").exists()
-    own = sorted(family([client.pid]))
-    for pid in own:
-        os.kill(pid, signal.SIGSTOP)
-    served.wait_for(lambda: all(") T " in _stat(pid) for pid in own))
+    own = _stop(served, sorted(family([client.pid])))
+    assert len(own) > 2
     for pid in own[:dead]:
         os.kill(pid, signal.SIGKILL)
     served.wait_for(lambda: all(") Z " in _stat(pid) for pid in own[:dead]))
@@ -200,6 +199,15 @@ def test_one_for_many_links_goes_along(served: Any, words: tuple[str, ...]) -> N
         assert {client.link for client in clients()} == {target, "eth1"}
     assert comparable_clients(clients()) == comparable_clients(before)
     assert list(Path("/run").glob("dhcpcd.*")) == []
+
+
+def _stop(lan: Any, pids: list[int]) -> list[int]:
+    """Let them stand still; those that do. One that had to do with the lease alone ends by itself once there is one."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    lan.wait_for(lambda: all(") T " in _stat(pid) or ") Z " in _stat(pid) for pid in pids))
+    return [pid for pid in pids if ") T " in _stat(pid)]
 
 
 def _stat(pid: int) -> str:
