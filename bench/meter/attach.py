@@ -62,7 +62,7 @@ def by_program(program: Path) -> tuple[float, int]:
     ours, its = socket.socketpair()
     with ours, its:
         os.set_inheritable(its.fileno(), True)
-        words = [program, f"--fd={its.fileno()}", f"--br={BRIDGE}", "--use-vnet"]
+        words = [str(program), f"--fd={its.fileno()}", f"--br={BRIDGE}", "--use-vnet"]
         started = time.perf_counter()
         code = subprocess.run(words, close_fds=False, check=False).returncode
         took_ms = (time.perf_counter() - started) * 1000
@@ -154,11 +154,11 @@ def main() -> int:
             figures += measure_churn(_SOCKET, broker, BRIDGE)
     progress.end()
     if args.json:
-        found = [{**asdict(each), "ratios": each.ratios, "met": each.met} for each in comparisons]
-        told = [{**asdict(each), "met": each.met} for each in figures]
-        print(json.dumps({"schema": 1, "comparisons": found, "figures": told}))
+        ratios = [{**asdict(found), "ratios": found.ratios, "met": found.met} for found in comparisons]
+        single = [{**asdict(told), "met": told.met} for told in figures]
+        print(json.dumps({"schema": 1, "comparisons": ratios, "figures": single}))
     else:
         print(report(comparisons, []))
         if figures:
             print(f"\n{report_figures(figures)}")
-    return 0 if all(each.met for each in (*comparisons, *figures)) else 1
+    return 0 if all(found.met for found in comparisons) and all(told.met for told in figures) else 1

@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         ours = [item for item in items if isinstance(item, pytest.Function) and fixture in item.fixturenames]
         names = list(dict.fromkeys(_name(item) for item in ours))
         for item in ours:
-            turn = names.index(_name(item)) + list(scenes).index(item.callspec.params[fixture])
+            turn = names.index(_name(item)) + list(scenes).index(str(item.callspec.params[fixture]))
             if not (WHOLE or _name(item) in EVERYWHERE or turn % every == 1):
                 left.add(item)
     config.hook.pytest_deselected(items=list(left))
@@ -41,7 +41,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _name(item: pytest.Function) -> tuple[str, str | None]:
-    return item.originalname, item.callspec.params.get("verb")
+    verb = item.callspec.params.get("verb")
+    return item.originalname, None if verb is None else str(verb)
 
 
 @pytest.fixture(scope="session", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in SCENES])

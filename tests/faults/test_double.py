@@ -7,6 +7,8 @@ A recovery of what is recovered already writes nothing but its lock.
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from kit import injection
@@ -24,7 +26,7 @@ def test_a_recovery_survives_a_kill_as_well(ordeal: Ordeal, verb: str, tallies: 
     for first in spread(changing(ordeal.rehearse(VERBS[verb]).calls), FIRST, offset=len(ordeal.scene.name)):
         recovery = ordeal.rehearse_recovery(VERBS[verb], first)
         for second in sample(changing(recovery), SECOND, offset=first.number):
-            trial = ordeal.attempt(lambda first=first, second=second: ordeal.killed(VERBS[verb], first, again=second))
+            trial = ordeal.attempt(partial(ordeal.killed, VERBS[verb], first, again=second))
             tally.note(f"{first}, then {second}", second, trial)
     assert tally.tried
     assert tally.told() == ""

@@ -7,6 +7,7 @@ host is as before. The same for the calls of a recovery.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_a_call_that_fails_is_told_truly(ordeal: Ordeal, verb: str, tallies: lis
     place = list(SCENES).index(ordeal.scene.name)
     for number, call in enumerate(points(ordeal.rehearse(VERBS[verb]).calls, place)):
         fault = fault_at(number + place)
-        trial = ordeal.attempt(lambda call=call, fault=fault: ordeal.failed(VERBS[verb], call, fault))
+        trial = ordeal.attempt(partial(ordeal.failed, VERBS[verb], call, fault))
         tally.note(f"{fault} at {call}", call, trial)
     assert tally.told() == ""
 
@@ -54,7 +55,7 @@ def test_a_call_of_a_recovery_that_fails_is_told_truly(ordeal: Ordeal, verb: str
     recovery = ordeal.rehearse_recovery(VERBS[verb], first)
     for number, call in enumerate(points(recovery, place)):
         fault = fault_at(number + place)
-        trial = ordeal.attempt(lambda call=call, fault=fault: ordeal.recovery_failed(VERBS[verb], first, call, fault))
+        trial = ordeal.attempt(partial(ordeal.recovery_failed, VERBS[verb], first, call, fault))
         tally.note(f"{fault} at {call} of the recovery from {first}", call, trial)
     assert changing(recovery)
     assert tally.told() == ""

@@ -6,6 +6,8 @@ after, wholly. With `--all`, before every third of the calls that only ask as we
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from kit import injection
@@ -24,7 +26,7 @@ def test_a_host_survives_a_kill_anywhere(ordeal: Ordeal, verb: str, tallies: lis
     assert len(changing(calls)) > 5
     points = thinned(calls) if WHOLE else sample(changing(calls), SAMPLE, offset=len(ordeal.scene.name))
     for call in points:
-        tally.note(str(call), call, ordeal.attempt(lambda call=call: ordeal.killed(VERBS[verb], call)))
+        tally.note(str(call), call, ordeal.attempt(partial(ordeal.killed, VERBS[verb], call)))
     assert tally.told() == ""
 
 
@@ -34,5 +36,5 @@ def test_a_host_survives_the_death_of_its_guardian(ordeal: Ordeal, tallies: list
     calls = changing(injection.calls_of_running(ordeal.guardian(), ordeal.folder))
     assert len(calls) > 5
     for call in sample(calls, GUARDIANS, offset=len(ordeal.scene.name)):
-        tally.note(str(call), call, ordeal.attempt(lambda call=call: ordeal.guardian_killed(call)))
+        tally.note(str(call), call, ordeal.attempt(partial(ordeal.guardian_killed, call)))
     assert tally.told() == ""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import pytest
@@ -20,6 +21,7 @@ from kit import injection
 from kit.daemons import DAEMONS
 from kit.injection import Call
 from kit.ordeal import VERBS, Ordeal
+from kit.standins import FAULTS
 from kit.tally import WHOLE, Tally, changing, sample, spread
 
 SAMPLE = 2
@@ -36,7 +38,7 @@ def test_an_owner_survives_a_kill_anywhere(owned: Ordeal, verb: str, tallies: li
     calls = changing(rehearsal.calls)
     assert len(calls) > 5
     for call in sample(calls, SAMPLE, offset=len(owned.scene.name) * len(verb)):
-        trial = owned.attempt(lambda call=call: owned.beside_owner(rehearsal, lambda: owned.killed(VERBS[verb], call)))
+        trial = owned.attempt(partial(owned.beside_owner, rehearsal, partial(owned.killed, VERBS[verb], call)))
         tally.note(str(call), call, trial)
     assert tally.told() == ""
 
@@ -47,7 +49,7 @@ def test_an_owner_survives_the_death_of_the_guardian(owned: Ordeal, tallies: lis
     calls = changing(injection.calls_of_running(owned.guardian(), owned.folder))
     assert len(calls) > 5
     for call in sample(calls, SAMPLE, offset=len(owned.scene.name)):
-        trial = owned.attempt(lambda call=call: owned.beside_owner(owned.free, lambda: owned.guardian_killed(call)))
+        trial = owned.attempt(partial(owned.beside_owner, owned.free, partial(owned.guardian_killed, call)))
         tally.note(str(call), call, trial)
     assert tally.told() == ""
 
@@ -60,11 +62,8 @@ def test_an_owner_survives_a_kill_of_the_recovery_as_well(owned: Ordeal, verb: s
     for first in spread(changing(rehearsal.calls), FIRST, offset=len(owned.scene.name)):
         recovery = changing(owned.rehearse_recovery(VERBS[verb], first))
         for second in spread(recovery, SECOND, offset=first.number):
-            trial = owned.attempt(
-                lambda first=first, second=second: owned.beside_owner(
-                    rehearsal, lambda: owned.killed(VERBS[verb], first, again=second)
-                )
-            )
+            killed = partial(owned.killed, VERBS[verb], first, again=second)
+            trial = owned.attempt(partial(owned.beside_owner, rehearsal, killed))
             tally.note(f"{first}, then {second}", second, trial)
     assert tally.tried
     assert tally.told() == ""
@@ -77,7 +76,7 @@ def test_an_owner_has_back_what_nobody_confirms(owned: Ordeal, tallies: list[Tal
     last = calls[-1]
     tally.note("not killed", last, owned.attempt(owned.lapsed))
     for call in spread(calls, LAPSING, offset=len(owned.scene.name)):
-        tally.note(str(call), call, owned.attempt(lambda call=call: owned.lapsed(call)))
+        tally.note(str(call), call, owned.attempt(partial(owned.lapsed, call)))
     assert tally.told() == ""
 
 
@@ -87,17 +86,12 @@ def test_what_fails_beside_an_owner_is_told_truly(owned: Ordeal, verb: str, tall
     tallies.append(tally)
     rehearsal = owned.rehearse(VERBS[verb])
     for call, fault in sample(owners_calls(rehearsal.calls, owned), 1, offset=len(verb)):
-        trial = owned.attempt(
-            lambda call=call, fault=fault: owned.beside_owner(rehearsal, lambda: owned.failed(VERBS[verb], call, fault))
-        )
+        trial = owned.attempt(partial(owned.beside_owner, rehearsal, partial(owned.failed, VERBS[verb], call, fault)))
         tally.note(f"{fault} at {call}", call, trial)
     for call in sample(owned.programs(VERBS[verb]), 1, offset=len(verb)):
-        for fault in sample(("fails", "hangs"), 1, offset=len(verb)):
-            trial = owned.attempt(
-                lambda call=call, fault=fault: owned.beside_owner(
-                    rehearsal, lambda: owned.misserved(VERBS[verb], call, fault)
-                )
-            )
+        for fault in sample(FAULTS, 1, offset=len(verb)):
+            misserved = partial(owned.misserved, VERBS[verb], call, fault)
+            trial = owned.attempt(partial(owned.beside_owner, rehearsal, misserved))
             tally.note(f"it {fault}: {call}", call, trial)
     assert tally.tried
     assert tally.told() == ""

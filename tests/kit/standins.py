@@ -12,6 +12,7 @@ from kit.container import Container
 from kit.injection import Call
 
 Fault = Literal["fails", "hangs"]
+FAULTS: Final[tuple[Fault, ...]] = ("fails", "hangs")
 
 _PROGRAMS: Final = ("systemctl", "networkctl", "nmcli")
 _FOLDER: Final = "/usr/local/sbin"  # it comes first wherever somebody looks for a program

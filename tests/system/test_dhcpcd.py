@@ -120,9 +120,10 @@ def test_the_service_of_one_link_serves_the_bridge_and_the_link_again(of_eth0: C
 def test_killed_anywhere_and_recovered_the_service_of_one_link_is_up(of_eth0: Container, verb: tuple[str, ...]) -> None:
     """Before each act that is not the kernel's the journal is synced; so is what keeps the service down meanwhile."""
     address, before = of_eth0.run(ADDRESS.format("eth0")).stdout, _of_eth0(of_eth0)
-    rehearsed = {words: of_eth0.syncs(words) for words in (UP, DOWN)}
-    assert rehearsed[verb] > 10
-    for number in range(1, rehearsed[verb] + 1):
+    up, down = of_eth0.syncs(UP), of_eth0.syncs(DOWN)
+    last = up if verb == UP else down
+    assert last > 10
+    for number in range(1, last + 1):
         if verb == DOWN:
             of_eth0.run(*UP)
         mark = len(of_eth0.served())

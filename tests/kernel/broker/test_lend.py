@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -271,10 +272,11 @@ def test_nothing_is_lent_while_a_change_may_still_be_taken_back(broker: Site, fo
 def test_who_can_wait_gets_his_tap_when_the_change_has_ended(broker: Site, folder: Path) -> None:
     broker.write_policy(f"allow user {ALICE} bridge br0\nallow user 0 bridge br0 mac any")
     folder.mkdir(mode=0o700)
-    for borrow in (
+    ways: tuple[Callable[[], int | None], ...] = (
         lambda: broker.guest(ALICE, "--wait", "20").poll(),
         lambda: borrow_by_helper(broker, 0, "--br=br0")[0],
-    ):
+    )
+    for borrow in ways:
         before = broker.log.count("being changed")
         with subprocess.Popen(["flock", folder / "lock", "sleep", "1"]) as change:
             assert until(lambda: is_held(folder))

@@ -91,7 +91,11 @@ def test_a_card_that_was_plugged_in_later_is_known(processes: Processes, tmp_pat
     card = {"driver": "virtio-net-pci", "id": "c1", "netdev": "n1", "mac": SECOND}
     with socket.socket(socket.AF_UNIX) as manager:
         manager.connect(str(path))
-        commands = (("qmp_capabilities", {}), ("netdev_add", netdev), ("device_add", card))
+        commands: tuple[tuple[str, dict[str, str]], ...] = (
+            ("qmp_capabilities", {}),
+            ("netdev_add", netdev),
+            ("device_add", card),
+        )
         with manager.makefile("r") as answers:
             for name, arguments in commands:
                 manager.sendall(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")

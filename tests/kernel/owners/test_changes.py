@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from tapbridge.transact.undo import take_back
 
 pytestmark = pytest.mark.usefixtures("dhcpcd_files")
 each_client = pytest.mark.parametrize("way", ["dhcpcd", "manager", "udhcpc"])
-START = {
+START: dict[str, Callable[[Any], object]] = {
     "dhcpcd": lambda lan: run("dhcpcd", "-4", "-A", "eth0"),
     "manager": lambda lan: run("dhcpcd", "-4", "-A", "--nodev", "-b"),  # no udev says that eth0 is ready
     "udhcpc": lambda lan: lan.udhcpc("-p", f"{lan.folder}/udhcpc.eth0.pid"),

@@ -50,7 +50,8 @@ def tapbridge(world: World, verb: str) -> Result:
     """A command in this process."""
     found = parse(WORDS[verb])
     assert not isinstance(found, str)
-    return load_command(found[0]).run(found[1], world)
+    result: Result = load_command(found[0]).run(found[1], world)
+    return result
 
 
 @pytest.fixture(autouse=True)

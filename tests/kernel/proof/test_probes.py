@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,8 +65,8 @@ def visitor(ip: str, port: int = 50123) -> Target:
     return Target(kind="visitor", family=family, ip=ip, port=port)
 
 
-def entry(ip: str) -> dict[str, str]:
-    found = json.loads(run("ip", "-j", "neigh", "show", ip, "dev", "eth0").stdout)
+def entry(ip: str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = json.loads(run("ip", "-j", "neigh", "show", ip, "dev", "eth0").stdout)
     return found[0] if found else {}
 
 
@@ -218,8 +219,8 @@ def test_a_link_that_is_not_there(lan: Netns) -> None:
 def test_a_dns_server_answers_whatever_it_knows(lan: Netns, processes: Processes) -> None:
     servers = tuple(Target(kind="dns", family=6 if ":" in ip else 4, ip=ip, port=53) for ip in ("192.0.2.1", "fe80::1"))
     assert ask(*servers, limit_s=0.3) == [False, False]
-    words = ("--conf-file=/dev/null", "--bind-interfaces", "--no-resolv", "--no-hosts", "--user=root", "--pid-file=")
-    words += ("--keep-in-foreground", "--log-facility=-", "--interface=p0")
+    words = ["--conf-file=/dev/null", "--bind-interfaces", "--no-resolv", "--no-hosts", "--user=root", "--pid-file="]
+    words += ["--keep-in-foreground", "--log-facility=-", "--interface=p0"]
     with lan.entered():
         processes.start("dnsmasq", *words, until="started")
     answers = probe(servers, NIC, anew=True, limit_s=5)

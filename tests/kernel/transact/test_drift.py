@@ -49,7 +49,8 @@ def tapbridge(world: World, *words: str) -> Result:
     assert not isinstance(found, str)
     command, args = found
     try:
-        return load_command(command).run(args, world)
+        result: Result = load_command(command).run(args, world)
+        return result
     except TapbridgeError as error:
         return result_of(error)
 

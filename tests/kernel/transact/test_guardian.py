@@ -130,7 +130,7 @@ def test_a_command_that_hangs_while_it_applies_is_fenced(before: State, run_dir:
     trace = tmp_path / "strace"
     for call in _guarded_sends(trace)[:-6:6]:
         inject = f"inject=sendto:signal=SIGSTOP:when={call}"
-        words = ["strace", "-o", trace, "-e", "trace=sendto", "-e", inject, *PROGRAM, "up", "--confirm", "1"]
+        words = ["strace", "-o", str(trace), "-e", "trace=sendto", "-e", inject, *PROGRAM, "up", "--confirm", "1"]
         assert run(*words, check=False, timeout_s=10).returncode == -signal.SIGKILL
         assert until(lambda: is_as(before), 5), f"message {call}"
         assert until(lambda: is_ended(run_dir))

@@ -31,7 +31,7 @@ def arrived(got: int, top: int) -> dict[str, object]:
 def test_missing_numbers_are_lost_and_told_from_the_start_of_the_command() -> None:
     found = parse_flow({"numbers": 1000, "start_ns": 0}, arrived(998, 1000), overflowed=0, zero_ns=40 * MS)
     assert found.missing == 2
-    assert found.holes == ((100, 2, 10, 11),)
+    assert list(found.holes) == [(100, 2, 10, 11)]
     assert found.pauses == ((10, 12),)
 
 

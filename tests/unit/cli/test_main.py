@@ -12,6 +12,7 @@ import pytest
 
 from tapbridge import __version__
 from tapbridge.cli import parser
+from tapbridge.cli.commands import COMMANDS
 from tapbridge.cli.main import main
 from tapbridge.cli.result import Result
 from tapbridge.model.errors import Exit, Forbidden, HostError, InvalidName, Refused, Stuck, TapbridgeError, UsageError
@@ -164,6 +165,6 @@ def test_the_version_needs_no_command(capsys: pytest.CaptureFixture[str]) -> Non
 def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    for one in parser.COMMANDS:
+    for one in COMMANDS:
         assert f"  {one.name} " in out
         assert one.summary in out

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tapbridge.guests.dns import find_owner
 from tapbridge.guests.frames import Client, Word, read_client, read_frame
+from tapbridge.model.values import Mac
 
-MAC = "52:54:00:aa:bb:01"
+MAC = Mac("52:54:00:aa:bb:01")
 OTHER = "52:54:00:aa:bb:02"
 RAW = bytes.fromhex(MAC.replace(":", ""))
 RAW_OTHER = bytes.fromhex(OTHER.replace(":", ""))

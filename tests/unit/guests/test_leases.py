@@ -105,7 +105,7 @@ def test_no_lease_file_upsets_the_parser(text: str) -> None:
     assert all(sighting.source == "lease" for sighting in parse_dnsmasq(text, now=NOW))
 
 
-_value = (
+_value: st.SearchStrategy[object] = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.just([]) | st.just({"a": [0]})
 )
 

@@ -14,7 +14,8 @@ from tapbridge.model.errors import Refused
 
 def decode_cpio(archive: bytes) -> dict[str, tuple[int, bytes]]:
     """Name → (mode, content) of an archive of format newc."""
-    found, at = {}, 0
+    found: dict[str, tuple[int, bytes]] = {}
+    at = 0
     while True:
         assert archive[at : at + 6] == b"070701"
         numbers = [int(archive[at + 6 + 8 * i : at + 14 + 8 * i], 16) for i in range(13)]

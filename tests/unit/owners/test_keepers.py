@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given
@@ -65,6 +66,7 @@ PORT = f"[connection]\nid=br0 port eth0\nuuid={UUID}\ntype=ethernet\n"
 NM = "/run/NetworkManager/system-connections/tapbridge-br0"
 RUN = "/run/systemd/network/00-0-tapbridge"
 ETC = "/etc/systemd/network"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 INTERFACES = "auto eth0\niface eth0 inet dhcp\n"
 
 
@@ -75,7 +77,7 @@ def scene(
     texts = files or {}
     bridge = Link(name=BR0, index=3, kind="bridge", mac=MAC, up=True, carrier=True, operstate="up")
     port = Link(name=ETH0, index=2, mac=MAC, permanent_mac=PERMANENT, master=BR0, master_kind="bridge", up=True)
-    clients = ()
+    clients: tuple[Client, ...] = ()
     if program:
         held = (LeaseFile(path=held_by, sha256=""),) if held_by else ()
         clients = (Client(link=BR0, program=program, pid=7, profile=UUID, files=held),)
@@ -105,7 +107,7 @@ def networkd(**more: str) -> Scene:
     return scene("systemd-networkd", files, held_by=f"{RUN}-br0.network")
 
 
-def networkmanager(ask: Callable[..., str] = nobody, **more: str) -> Scene:
+def networkmanager(more: Mapping[str, str] = NOTHING, ask: Callable[..., str] = nobody) -> Scene:
     files = {f"{NM}.nmconnection": PROFILE, f"{NM}-port.nmconnection": PORT, **more}
     return scene("NetworkManager", files, ask, held_by=f"{NM}.nmconnection")
 
@@ -114,7 +116,7 @@ def ifupdown(text: str = INTERFACES, ask: Callable[..., str] = nobody) -> Scene:
     return scene(files={"/etc/network/interfaces": text, "/etc/network/if-pre-up.d/bridge": ""}, ask=ask)
 
 
-def ifupdown_ng(text: str = INTERFACES, ask: Callable[..., str] = nobody, **more: str) -> Scene:
+def ifupdown_ng(text: str = INTERFACES, ask: Callable[..., str] = nobody, more: Mapping[str, str] = NOTHING) -> Scene:
     files = {"/etc/network/interfaces": text, "/usr/libexec/ifupdown-ng/bridge": "", **more}
     return scene(files=files, ask=ask)
 
@@ -183,7 +185,7 @@ def test_after_a_boot_networkd_gets_its_files_of_now_again() -> None:
 
 def test_what_brings_a_bridge_through_netplan_apply_is_saved_with_the_profiles() -> None:
     path = "/systemd/system/NetworkManager.service.d/tapbridge-br0.conf"
-    one = networkmanager(**{f"/run{path}": "[Service]\n"})
+    one = networkmanager({f"/run{path}": "[Service]\n"})
     form = NETWORKMANAGER_KEEPER.form(one)
     assert form.files[2] == File(path=f"/etc{path}", content="[Service]\n")
     assert [finding.code for finding in form.findings] == ["other-author"]
@@ -210,7 +212,7 @@ def test_networkmanager_s_profiles_are_those_of_now_and_a_secret_of_root_s() -> 
     assert NETWORKMANAGER_KEEPER.check(one, form) == ()
     rival = {"/etc/NetworkManager/system-connections/mine": "[connection]\nautoconnect-priority=999\n"}
     with pytest.raises(Refused, match="highest priority"):
-        NETWORKMANAGER_KEEPER.form(networkmanager(**rival))
+        NETWORKMANAGER_KEEPER.form(networkmanager(rival))
 
 
 def test_a_unit_makes_what_is_there_for_good_by_the_commands_of_a_user() -> None:
@@ -298,7 +300,7 @@ def test_ifupdown_ng_has_the_bridge_in_its_own_words_and_in_its_memory() -> None
     lan = "/etc/network/interfaces.d/lan.conf"
     state = "/run/ifstate"
     more = {lan: INTERFACES, state: "eth0=eth0 1 explicit\n"}
-    one = ifupdown_ng("source-directory interfaces.d\n", lambda *_, text: text, **more)
+    one = ifupdown_ng("source-directory interfaces.d\n", lambda *_, text: text, more)
     form = IFUPDOWN_NG.form(one)
     (file,) = form.files
     assert (file.path, form.findings) == (lan, ())
@@ -306,7 +308,7 @@ def test_ifupdown_ng_has_the_bridge_in_its_own_words_and_in_its_memory() -> None
     assert [(step.path, step.content) for step in form.live] == [(state, "eth0=eth0 2\nbr0=br0 1 explicit\n")]
     assert IFUPDOWN_NG.check(one, form) == ()
     saved = Permanent(bridge=BR0, nic=ETH0, keeper="ifupdown-ng", files=())
-    after = ifupdown_ng(**{**more, state: form.live[0].content or ""})
+    after = ifupdown_ng(more={**more, state: form.live[0].content or ""})
     (step,) = IFUPDOWN_NG.take_back(after, saved)
     assert isinstance(step, WriteFile)
     assert step.content == more[state]
@@ -325,7 +327,7 @@ def test_what_ifupdown_ng_cannot_do_is_refused() -> None:
         IFUPDOWN_NG.form(ifupdown())
     with pytest.raises(Refused, match="there is no /usr/libexec/ifupdown-ng/bridge"):
         IFUPDOWN_NG.form(scene(files={"/usr/libexec/ifupdown-ng/link": ""}))
-    beside = ifupdown_ng(**{"/usr/lib/ifupdown/settle-dad.sh": ""})
+    beside = ifupdown_ng(more={"/usr/lib/ifupdown/settle-dad.sh": ""})
     assert choose_keeper(beside, None) is IFUPDOWN, "Debian 13 has both beside each other, the other by ifup-ng"
     one = ifupdown_ng(ask=lambda *_, text: text.replace("bridge-ports", "bridge_ports"))
     with pytest.raises(Refused, match="ifquery reads no 'bridge-ports eth0'"):

@@ -218,7 +218,9 @@ def test_a_bridge_that_takes_the_name_has_both_in_a_file_that_fits_bridges_alone
     assert tail.index(SetSysctl) < tail.index(ResumeClient) < tail.index(AwaitClient) < tail.index(WriteFile)
     awaited = [step for step in plan.steps if isinstance(step, AwaitClient)]
     assert [step.client.link for step in awaited] == [BRIDGE, NIC, BRIDGE, PORT]
-    assert "[ ! -e /sys/class/net/br0 ] ||" in describe(awaited[2]).command, "there is none of that name any more"
+    assert "[ ! -e /sys/class/net/br0 ] ||" in (describe(awaited[2]).command or ""), (
+        "there is none of that name any more"
+    )
     assert {client.link for client in plan.after.clients} == {NIC}
 
     disk = written(plan, DISK)
