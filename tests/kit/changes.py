@@ -90,6 +90,11 @@ def guardians() -> list[int]:
     return found
 
 
+def is_ended(run_dir: Path) -> bool:
+    """Whether no journal is left there, and no guardian here: he ends a moment after the command."""
+    return not list(run_dir.rglob("*")) and not guardians()
+
+
 def is_as(before: State) -> bool:
     """Whether the host is as it was, by our own word; the fault suite asks iproute2."""
     with LinuxHost() as host:

@@ -7,34 +7,31 @@ script ifupdown runs. What ifupdown believes to be up stands in /run/network/ifs
 
 from __future__ import annotations
 
-import errno
 import re
-from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase
+from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
 from tapbridge.core.vlans import tells_vlans_apart
-from tapbridge.model.errors import HostError
 from tapbridge.model.noun import dataclass
 from tapbridge.model.permanent import Permanent
-from tapbridge.model.state import File
 from tapbridge.model.step import WriteFile
 from tapbridge.model.verdict import Finding
 from tapbridge.owners import ifupdown_files
-from tapbridge.owners.keeper import Form, Scene, not_understood, require_not_generated, unchecked, unsavable
-from tapbridge.owners.owner import Read, warn
+from tapbridge.owners.etc_network import (
+    NG,
+    changed,
+    files,
+    is_ng,
+    not_started,
+    require_a_place,
+    require_read_back,
+)
+from tapbridge.owners.keeper import Form, Scene, unsavable
+from tapbridge.owners.owner import Read
 
-_FILE: Final = "/etc/network/interfaces"
 _STATE: Final = "/run/network/ifstate"
 _SCRIPTS: Final = "/etc/network/if-pre-up.d"
-DEBIAN_S: Final = "/usr/lib/ifupdown"
-NG: Final = "/usr/libexec/ifupdown-ng"
-"""Where ifupdown is, and where ifupdown-ng is, which reads the same file and has words of its own."""
-
-_MOST: Final = 64
-"""Files that are read, at most."""
-
 _IN_A_FOLDER: Final = re.compile(r"[A-Za-z0-9_-]+")
 """What a file must be called to be read by `source-directory`."""
 
@@ -69,20 +66,8 @@ class Ifupdown:
 
     def check(self, scene: Scene, form: Form) -> tuple[Finding, ...]:
         """`ifquery` reads the bridge's stanza as it was meant. Raises Refused."""
-        nic, bridge = scene.port.name, scene.bridge.name
-        text = next(f.content or "" for f in form.files if ifupdown_files.names(f.content or "", bridge))
-        try:
-            told = scene.ask("ifquery", "-i", "/dev/stdin", bridge, text=text)
-        except HostError as error:
-            if error.errno == errno.ENOENT:
-                return (unchecked(self.name, bridge, "ifquery is not installed here"),)
-            raise not_understood(self.name, bridge, error.message) from None
-        found = dict(line.split(": ", 1) for line in told.splitlines() if ": " in line)
-        wanted = {"bridge_ports": nic, "bridge_hw": scene.mac, "bridge_stp": "off"}
-        for key, value in wanted.items():
-            if found.get(key.replace("_", "-"), found.get(key)) != value:
-                raise not_understood(self.name, bridge, f"ifquery reads no '{key} {value}'")
-        return ()
+        wanted = {"bridge_ports": scene.port.name, "bridge_hw": scene.mac, "bridge_stp": "off"}
+        return require_read_back(scene, self.name, form, wanted, _options_of)
 
     def take_back(self, scene: Scene, permanent: Permanent) -> tuple[WriteFile, ...]:
         """What is up is the NIC again, by its old stanza."""
@@ -116,66 +101,6 @@ class Ifupdown:
 IFUPDOWN: Final = Ifupdown()
 
 
-def is_ng(scene: Scene) -> bool:
-    """Whether it is ifupdown-ng that reads the file at boot. Debian 13 has room for both, and then it is not."""
-    return bool(scene.find_names(NG)) and not scene.find_names(DEBIAN_S)
-
-
-def require_a_place(
-    scene: Scene, keeper: str, texts: dict[str, str], configured: bool, find_obstacle: Callable[[str, str], str | None]
-) -> None:
-    """Whether the NIC has a stanza in these files, in one of them, that can be the bridge's. Raises Refused."""
-    nic, bridge = scene.port.name, scene.bridge.name
-    stanzas = [path for path, text in texts.items() if ifupdown_files.names(text, nic)]
-    if not configured:
-        raise unsavable(keeper, bridge, f"{_FILE} has no stanza for {nic}", "write one, or name another keeper: --for")
-    if len(stanzas) > 1:
-        why = f"{' and '.join(stanzas)} both have a stanza for {nic}"
-        raise unsavable(keeper, bridge, why, "put them into one file")
-    for path, text in texts.items():
-        if ifupdown_files.names(text, bridge):
-            raise unsavable(
-                keeper, bridge, f"{path} has a stanza for it already", "take that away, or keep it as it is"
-            )
-        obstacle = find_obstacle(text, nic)
-        if obstacle is not None:
-            raise unsavable(keeper, bridge, f"{path}: {obstacle}", "change the file by hand, or that line")
-
-
-def changed(scene: Scene, before: dict[str, str], after: dict[str, str]) -> tuple[File, ...]:
-    """The files that are not what they were. Raises Refused where they would not stay as they become."""
-    paths = [path for path, text in after.items() if text != before[path]]
-    for path in paths:
-        require_not_generated(scene, path, before[path])
-    return tuple(File(path=path, content=after[path]) for path in paths)
-
-
-def files(scene: Scene, in_a_folder: re.Pattern[str]) -> Iterator[tuple[str, str]]:
-    """The file and those that it includes, each once, with their texts. Of a folder only what is called like that."""
-    waiting, seen = [_FILE], set[str]()
-    while waiting and len(seen) < _MOST:
-        path = waiting.pop(0)
-        text = scene.read(path) if path not in seen else None
-        if text is None:
-            continue
-        seen.add(path)
-        yield path, text
-        folder = path.rpartition("/")[0]
-        for word, pattern in ifupdown_files.includes(text):
-            full = pattern if pattern.startswith("/") else f"{folder}/{pattern}"
-            if word == "source-directory":
-                waiting += [f"{full}/{name}" for name in scene.find_names(full) if in_a_folder.fullmatch(name)]
-            else:
-                waiting += _matching(scene, full)
-
-
-def _matching(scene: Scene, pattern: str) -> list[str]:
-    """The files that a pattern means."""
-    folder, _, last = pattern.rpartition("/")
-    names = [name for name in scene.find_names(folder) if fnmatchcase(name, last) and not name.startswith(".")]
-    return [f"{folder}/{name}" for name in names]
-
-
 def _state_files(read: Read, link: str, to: str) -> Iterator[WriteFile]:
     """Ifupdown's own memory of what is up, of one link turned into that of the other."""
     text = read(_STATE)
@@ -187,7 +112,7 @@ def _state_files(read: Read, link: str, to: str) -> Iterator[WriteFile]:
         yield WriteFile(path=f"{_STATE}.{link}", content=None)
 
 
-def not_started(scene: Scene, words: str) -> Finding:
-    """The finding that says that no boot brings the bridge up."""
-    message = f"no line {words} names {scene.port.name}: ifupdown does not bring it up at boot by itself"
-    return warn("not-started-at-boot", scene.bridge.name, message, fix=f"add a line: auto {scene.port.name}")
+def _options_of(told: str, _link: str) -> dict[str, str]:
+    """What Debian's `ifquery` tells: an option is the same with a hyphen in it."""
+    pairs = (line.split(": ", 1) for line in told.splitlines() if ": " in line)
+    return {key.replace("-", "_"): value for key, value in pairs}

@@ -6,21 +6,28 @@ As with Debian's ifupdown, but in its own words, which need no other package. Wh
 
 from __future__ import annotations
 
-import errno
 import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
 from tapbridge.core.vlans import tells_vlans_apart
-from tapbridge.model.errors import HostError
 from tapbridge.model.noun import dataclass
 from tapbridge.model.permanent import Permanent
 from tapbridge.model.step import WriteFile
 from tapbridge.model.verdict import Finding
-from tapbridge.owners import ifupdown_files, ifupdown_ng_files
-from tapbridge.owners.keep_ifupdown import DEBIAN_S, NG, changed, files, is_ng, not_started, require_a_place
-from tapbridge.owners.keeper import Form, Scene, not_understood, unchecked, unsavable
+from tapbridge.owners import ifupdown_ng_files
+from tapbridge.owners.etc_network import (
+    DEBIAN_S,
+    NG,
+    changed,
+    files,
+    is_ng,
+    not_started,
+    require_a_place,
+    require_read_back,
+)
+from tapbridge.owners.keeper import Form, Scene, unsavable
 from tapbridge.owners.owner import Read
 
 _STATE: Final = "/run/ifstate"
@@ -63,19 +70,8 @@ class IfupdownNg:
 
     def check(self, scene: Scene, form: Form) -> tuple[Finding, ...]:
         """`ifquery` reads the bridge's stanza as it was meant. Raises Refused."""
-        nic, bridge = scene.port.name, scene.bridge.name
-        text = next(f.content or "" for f in form.files if ifupdown_files.names(f.content or "", bridge))
-        try:
-            told = scene.ask("ifquery", "-i", "/dev/stdin", bridge, text=text)
-        except HostError as error:
-            if error.errno == errno.ENOENT:
-                return (unchecked(self.name, bridge, "ifquery is not installed here"),)
-            raise not_understood(self.name, bridge, error.message) from None
-        found = ifupdown_ng_files.options_of(told, bridge)
-        for key, value in {"bridge-ports": nic, "hwaddress": scene.mac, "bridge-stp": "off"}.items():
-            if found.get(key) != value:
-                raise not_understood(self.name, bridge, f"ifquery reads no '{key} {value}'")
-        return ()
+        wanted = {"bridge-ports": scene.port.name, "hwaddress": scene.mac, "bridge-stp": "off"}
+        return require_read_back(scene, self.name, form, wanted, ifupdown_ng_files.options_of)
 
     def take_back(self, scene: Scene, permanent: Permanent) -> tuple[WriteFile, ...]:
         """What is up is the NIC again, by its old stanza."""

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from kit.changes import PROGRAM, document, guardians, until
+from kit.changes import PROGRAM, document, guardians, is_ended, until
 from kit.command import run
 from kit.lan import host_on_lan
 from kit.meddlers import Reading, answers, read_host
@@ -119,7 +119,7 @@ def test_eight_at_once(lan: Netns, run_dir: Path) -> None:
                 assert re.search(r"another tapbridge \(PID ([0-9]+|unknown)\)", out + error), out + error
         settle()
         assert read_host() in ends, f"round {number}: {commands}"
-        assert not list(run_dir.rglob("*")) and not guardians(), f"round {number}"
+        assert is_ended(run_dir), f"round {number}"
         assert answers(lan), f"round {number}"
 
 

@@ -10,17 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from kit.changes import PROGRAM, document, guardians, is_as, on_a_terminal, pending, started, until
+from kit.changes import PROGRAM, document, guardians, is_as, is_ended, on_a_terminal, pending, started, until
 from kit.command import run
 from kit.lan import ping
 from kit.netns import Netns
 from tapbridge.model.state import State
 
 WINDOW_S = 4
-
-
-def is_ended(run_dir: Path) -> bool:
-    return not list(run_dir.rglob("*")) and not guardians()
 
 
 def learnt(link: str) -> set[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from kit.changes import guardians, until
+from kit.changes import is_ended, until
 from kit.lan import host_on_lan
 from kit.meddlers import answers, read_host
 from tapbridge.cli.main import main
@@ -73,7 +73,7 @@ def test_one_that_ends(verb: str, number: signal.Signals, tmp_path: Path, run_di
             before = read_host()
             code, said, came = _signalled(number, point, tmp_path, *VERBS[verb])
             changed = read_host() != before
-            assert not list(run_dir.rglob("*")) and not guardians(), f"left over at message {point}"
+            assert until(lambda: is_ended(run_dir)), f"left over at message {point}"
             assert answers(lan), f"cut off at message {point}"
             assert changed == (code == 0), f"message {point}: exit {code}: {said}"
             if not came:
@@ -94,7 +94,7 @@ def test_one_that_does_not_matter(verb: str, number: signal.Signals, tmp_path: P
             code, said, came = _signalled(number, point, tmp_path, *VERBS[verb])
             assert code == 0, f"message {point}: {said}"
             assert read_host() != before
-            assert not list(run_dir.rglob("*")) and not guardians(), f"left over at message {point}"
+            assert until(lambda: is_ended(run_dir)), f"left over at message {point}"
             assert answers(lan), f"cut off at message {point}"
             if not came:
                 break
