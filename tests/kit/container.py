@@ -112,13 +112,15 @@ done
 
 @dataclass
 class Container:
-    """A container, booted or not. `lan` is the namespace of its LAN, `place` the folder of its overlay."""
+    """A container, booted or not. `lan` is the namespace of its LAN, `place` the folder of its overlay, `early` what a
+    shell does to its network at each boot before anything runs inside, as an initramfs would."""
 
     lan: Netns
     place: Path
     lower: Path
     nic: Netns | None = None
     leader: int = 0
+    early: str = ""
     _nspawn: subprocess.Popen[bytes] | None = None
     _boot: ExitStack = field(default_factory=ExitStack)
 
@@ -129,6 +131,7 @@ class Container:
             with self.nic.entered():
                 _plug(self.lan)
                 stack.callback(_unplug, self.lan)
+                run("sh", "-ec", self.early)
                 ready = stack.enter_context(_notify_socket(self.place / "notify"))
                 console = stack.enter_context((self.place / "console").open("wb"))
                 self._nspawn = subprocess.Popen(

@@ -12,7 +12,7 @@ from tapbridge.model.state import File
 from tapbridge.model.step import Step
 from tapbridge.model.verdict import Finding
 from tapbridge.owners.dhcpcd_files import carry_configuration, manage
-from tapbridge.owners.keeper import Form, Scene, unchecked, unsavable
+from tapbridge.owners.keeper import EVERY_BOOT, Form, Scene, unchecked, unsavable
 from tapbridge.owners.owner import Read
 from tapbridge.owners.unit_files import FOLDER, held_back_path, unit_files
 
@@ -61,13 +61,15 @@ class DhcpcdKeeper:
 @dataclass(frozen=True, slots=True)
 class SystemdKeeper:
     """Nobody but systemd: addresses and routes as they are now, by the commands that set them. Only if it is asked for,
-    because what has set them until now would do so again."""
+    because what has set them until now would do so again; but where that is the kernel's command line, the unit takes
+    over what it has made."""
 
     name: str = "systemd"
 
     def find(self, scene: Scene) -> str | None:
-        """Never by itself."""
-        return None
+        """The kernel's command line gives the NIC the address that it has."""
+        booted = scene.boot_address
+        return booted.proof if booted is not None and not booted.leased else None
 
     def form(self, scene: Scene) -> Form:
         """The unit that makes the bridge with all that is on it. Raises Refused."""
@@ -75,6 +77,10 @@ class SystemdKeeper:
         if scene.owner is not None:
             why = f"{scene.owner.name} holds it, and has to be started on it"
             raise unsavable(self.name, bridge, why, "let what starts that one at boot bring the bridge up as well")
+        booted = scene.boot_address
+        if booted is not None and booted.leased:
+            why = f"its address was lent at boot ({booted.word}), and would be kept for good"
+            raise unsavable(self.name, bridge, why, EVERY_BOOT)
         files = unit_files(scene.state, scene.bridge, scene.port, with_network=True)
         return Form(files=files)
 

@@ -12,7 +12,7 @@ from tapbridge.owners.keep_ifupdown_ng import IFUPDOWN_NG
 from tapbridge.owners.keep_networkd import NETWORKD_KEEPER
 from tapbridge.owners.keep_networkmanager import NETWORKMANAGER_KEEPER
 from tapbridge.owners.keep_unit import DHCPCD_KEEPER, SYSTEMD_KEEPER
-from tapbridge.owners.keeper import Keeper, Scene
+from tapbridge.owners.keeper import EVERY_BOOT, Keeper, Scene
 from tapbridge.owners.owner import warn
 
 KEEPERS: Final[tuple[Keeper, ...]] = (
@@ -47,6 +47,9 @@ def choose_keeper(scene: Scene, name: str | None) -> Keeper:
             "nobody's files configure it",
             f"if nothing else configures {scene.port.name} at boot: {_BY_SYSTEMD}",
         )
+        booted = scene.boot_address
+        if booted is not None:
+            why, hint = f"its address was lent when the host booted ({booted.word}), and nobody renews it", EVERY_BOOT
         if scene.owner is not None:
             why = f"it is held by {scene.owner.name}, and how a boot starts that is not known"
             hint = "let what starts it run, at every boot: tapbridge up --yes --confirm 0"
@@ -61,7 +64,19 @@ def choose_keeper(scene: Scene, name: str | None) -> Keeper:
 
 def competitors(scene: Scene, keeper: Keeper) -> Iterator[Finding]:
     """Who else configures the NIC at boot."""
+    booted = scene.boot_address
+    if booted is not None and keeper is not SYSTEMD_KEEPER:  # whose unit takes over what is there
+        yield warn(
+            "competing-configuration",
+            scene.port.name,
+            f"the kernel's command line configures {scene.port.name} at boot, before {keeper.name} does, and what it "
+            f"makes stays on the port",
+            evidence=(booted.proof,),
+            fix=f"take that word out of the boot loader's configuration: {booted.word}",
+        )
     for other in KEEPERS:
+        if other is SYSTEMD_KEEPER:
+            continue
         proof = other.find(scene) if other is not keeper else None
         if proof is not None:
             message = f"{other.name} configures {scene.port.name} at boot as well, beside {keeper.name}"

@@ -12,6 +12,7 @@ from tapbridge.model.state import State
 from tapbridge.model.step import Step
 from tapbridge.model.values import IfName
 from tapbridge.owners import networkd, networkmanager, unit_files
+from tapbridge.owners.boot_ip import tell_boot_address
 from tapbridge.owners.dhclient import DHCLIENT
 from tapbridge.owners.dhcpcd import DHCPCD
 from tapbridge.owners.ifupdown import find_stale
@@ -38,7 +39,7 @@ KINDS: Final[tuple[Kind, ...]] = (
 
 
 def find_owner(state: State, link: IfName) -> Owner | None:
-    """Who holds a link; None for one that nobody looks after (static, or configured once by ifupdown)."""
+    """Who holds a link; None for one that nobody looks after (static, or configured once by ifupdown or at boot)."""
     return next((owner for kind in KINDS if (owner := kind.find(state, link)) is not None), None)
 
 
@@ -76,7 +77,7 @@ def hand_over(
         ask=ask,
         force=force,
     )
-    stale = tuple(find_stale(move))
+    stale = tuple(find_stale(move)) + (tuple(tell_boot_address(move)) if owner is None else ())
     found = HandOver()
     if owner is not None:
         try:

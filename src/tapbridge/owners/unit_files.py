@@ -61,12 +61,16 @@ ExecStartPre=-udevadm settle --timeout=30 --exit-if-exists=/sys/class/net/{nic}
 
 def unit_files(state: State, bridge: Link, nic: Link, *, with_network: bool) -> tuple[File, File]:
     """The unit, and what pulls it in. `with_network`: it also gives the bridge its addresses and routes of now."""
-    steps = (*_make(bridge, nic), *(_network(state, bridge) if with_network else ()))
+    commands = [
+        *(describe(step).command for step in _make(bridge, nic)),
+        f"ip address flush dev {nic.name}",  # what an initramfs has left there would stand beside the bridge's own
+        *(describe(step).command for step in (_network(state, bridge) if with_network else ())),
+    ]
     text = _UNIT.format(
         bridge=bridge.name,
         nic=nic.name,
         held_back=held_back_path(bridge.name),
-        commands="\n".join(f"ExecStart={describe(step).command}" for step in steps),
+        commands="\n".join(f"ExecStart={command}" for command in commands),
     )
     name = f"tapbridge-{bridge.name}"
     pulled = f"# Written by tapbridge save.\n[Unit]\nWants={name}.service\n"

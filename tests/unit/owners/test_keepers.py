@@ -236,7 +236,7 @@ def test_a_unit_makes_what_is_there_for_good_by_the_commands_of_a_user() -> None
         f"ip link add br0 address {MAC} type bridge stp_state 0 mcast_snooping 0 forward_delay 1500",
         f"ip link set br0 alias 'tapbridge uplink={PERMANENT} nic=eth0'",
         *("ip link set eth0 addrgenmode none", "ip link set eth0 master br0", "ip link set eth0 up"),
-        *("ip link set br0 up", "ip -4 address replace 192.0.2.7/24 dev br0 scope global"),
+        *("ip link set br0 up", "ip address flush dev eth0", "ip -4 address replace 192.0.2.7/24 dev br0 scope global"),
         "ip -4 route append default table 254 proto 3 scope global via 192.0.2.1 dev br0",
     ]
     assert pulled.content == "# Written by tapbridge save.\n[Unit]\nWants=tapbridge-br0.service\n"
