@@ -25,6 +25,7 @@ _Noreturn void die(const char *what);
 int64_t now_ns(void);
 void sleep_ns(int64_t ns);
 void be_prompt(void);
+void be_stoppable(void);
 socklen_t parse_address(const char *text, int port, struct sockaddr_storage *address);
 int bound_socket(const char *text, int port, int type);
 
