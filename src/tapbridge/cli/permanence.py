@@ -120,7 +120,7 @@ def require_boot(world: World) -> None:
     if world.root == _LIVE and own_name() != "host":
         raise Refused(
             "the next boot configures the network of process 1, and this is another one",
-            hint="leave --save out, or write below another root: --root DIR",
+            hint="run it there, leave --save out, or write below another root: --root DIR",
             code="not-lasting",
         )
 

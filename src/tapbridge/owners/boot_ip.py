@@ -73,8 +73,8 @@ def tell_boot_address(move: Move) -> Iterator[Finding]:
     found = find_boot_address(move.read, move.state, move.source, move.source)
     if found is not None and found.leased:
         message = (
-            f"the address of {move.source} was lent when the host booted, and nobody renews it, "
-            f"on {move.target} as little as on {move.source} until now"
+            f"{move.source} was lent its address when the host booted, and nobody has renewed it since: "
+            f"nobody will on {move.target} either, and the server may lend it to another machine"
         )
         fix = f"let a DHCP client hold {move.source}, before the change"
         yield warn("lease-not-renewed", move.source, message, evidence=(found.proof,), fix=fix)
