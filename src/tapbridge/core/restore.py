@@ -12,6 +12,8 @@ The same order as in transfer.py keeps the host answering: everything on the rig
 
 from __future__ import annotations
 
+from typing import Final
+
 from tapbridge.core.access import restore_vlans
 from tapbridge.core.compare import comparable
 from tapbridge.core.draft import Draft
@@ -66,6 +68,8 @@ from tapbridge.model.step import (
     Unshield,
 )
 from tapbridge.model.values import IfName
+
+_SPARE: Final = "tbspare"
 
 
 def restore(before: State, now: State, touched: tuple[str, ...]) -> Plan:
@@ -340,4 +344,10 @@ def _shape(address: Address) -> tuple[str, int, str | None, str | None, bool]:
 
 
 def _spare_name(state: State) -> IfName:
-    return next(IfName(f"tbspare{n}") for n in range(100) if state.link(f"tbspare{n}") is None)
+    return next(IfName(f"{_SPARE}{n}") for n in range(100) if state.link(f"{_SPARE}{n}") is None)
+
+
+def find_spare(before: State, now: State) -> tuple[IfName, ...]:
+    """What we have made and renamed on a way back, to give the NIC its name again, and have not deleted yet."""
+    known = {link.index for link in before.links}
+    return tuple(x.name for x in now.links if x.ours and x.name.startswith(_SPARE) and x.index not in known)

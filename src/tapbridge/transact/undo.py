@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from tapbridge.core.compare import differences, kernel_part
 from tapbridge.core.merge import merge
-from tapbridge.core.restore import restore
+from tapbridge.core.restore import find_spare, restore
 from tapbridge.core.restore_owner import restore_owner, stopped_units
 from tapbridge.model.errors import HostError, Stuck
 from tapbridge.model.journal import Acting, Began, Ended, Undoing, load
@@ -157,7 +157,8 @@ def _owner_round(began: Began, host: Host, errors: list[str]) -> Undone:
         if owner.steps:
             unwritten = _perform_owner(owner, host, errors)
             now = host.observe(scope)
-    left = (*differences(wanted.state, now, began.touched), *unwritten)
+    links = (*began.touched, *find_spare(began.before, now))
+    left = (*differences(wanted.state, now, links), *unwritten)
     if _of_files_alone(began):
         left += tuple(f"{path} is not as it was" for path in _other_files(began.files, host))
     return Undone(left=(*dict.fromkeys(left), *errors) if left else (), told=wanted.told, finished=wanted.finished)
