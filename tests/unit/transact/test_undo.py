@@ -11,7 +11,7 @@ from tapbridge.model.errors import HostError
 from tapbridge.model.journal import Began
 from tapbridge.model.noun import replace
 from tapbridge.model.state import Address, Client, File, Link, State
-from tapbridge.model.step import PutAddress, ResumeClient, SetUp, StartClient, Step, StopClient, WriteFile
+from tapbridge.model.step import DeleteLink, PutAddress, ResumeClient, SetUp, StartClient, Step, StopClient, WriteFile
 from tapbridge.model.values import IfName
 from tapbridge.modelhost.host import ModelHost
 from tapbridge.transact.journal import Journal
@@ -129,3 +129,32 @@ def test_a_file_that_cannot_be_put_back_is_tried_again_and_then_named(host: type
         assert undone.outcome == "stuck" and (tmp_path / "journal").exists()
     else:
         assert undone.left == () and there.files[PATH].content is None
+
+
+class OnceForgetful(ModelHost):
+    """A host whose first deletion of a link does not come to pass, without a word."""
+
+    seen: tuple[IfName, ...] = ()
+
+    def perform(self, steps: Sequence[Step]) -> None:
+        """All but that."""
+        wanted = [step for step in steps if not isinstance(step, DeleteLink) or self._has_seen(step)]
+        super().perform(wanted)
+
+    def _has_seen(self, step: DeleteLink) -> bool:
+        known, self.seen = step.link in self.seen, (step.link,)
+        return known
+
+
+def test_a_bridge_that_was_renamed_and_is_still_there_is_seen(tmp_path: Path) -> None:
+    """It had the NIC's name; what it is called on the way back is in no plan."""
+    eth0, reth0 = IfName("eth0"), IfName("reth0")
+    nic = Link(index=2, name=eth0, up=True)
+    bridge = Link(index=9, name=eth0, kind="bridge", up=True, alias="tapbridge uplink=02:00:00:00:01:02 nic=eth0")
+    before = State(links=(nic,))
+    after = State(links=(replace(nic, name=reth0), bridge))
+    began = Began(id="a-1", command="up", boot_id="b", netns=1, before=before, after=after, touched=(eth0, reth0))
+    there, journal = OnceForgetful(after), Journal(tmp_path)
+    journal.begin(began)
+    assert take_back(began, there, journal, "the test said so").left == ()
+    assert [link.name for link in there.state.links] == [eth0]
