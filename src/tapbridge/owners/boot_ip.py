@@ -23,8 +23,6 @@ _CONTAINER: Final = "/run/systemd/container"
 _KEYS: Final = ("ip", "nfsaddrs")
 _BY_SERVER: Final = frozenset(("dhcp", "on", "any", "both", "bootp", "rarp", "dhcp4", "single-dhcp"))
 _BY_NOBODY: Final = frozenset(("", "off", "none", "static"))
-_MOST: Final = 16
-"""Words that are looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,13 +92,13 @@ def _value(report: str, key: str) -> str | None:
 
 
 def _words(line: str) -> Iterator[_Word]:
-    """The words that configure something, at most so many."""
+    """The words that configure something."""
     own = line.partition(" -- ")[0]  # what stands behind is for init
-    for text in [word for word in own.split() if word.partition("=")[0] in _KEYS][:_MOST]:
-        value = text.partition("=")[2]
-        fields = _fields(value)
-        if value in _BY_NOBODY:
+    for text in own.split():
+        key, _, value = text.partition("=")
+        if key not in _KEYS or value in _BY_NOBODY:
             continue
+        fields = _fields(value)
         if value in _BY_SERVER:
             found = _Word(text=text, ip="", link="", leased=True)
         elif 1 < len(fields) < 6 and fields[1] in _BY_SERVER:  # dracut's, as in ip=eth0:dhcp
