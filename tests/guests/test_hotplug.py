@@ -29,21 +29,21 @@ def files_of_taps(pid: int) -> int:
 @pytest.mark.parametrize("machine", [(), PORTS], ids=["pc", "q35"])
 def test_a_guest_gets_a_second_nic_while_it_runs(lan: Lan, linux: list[str], machine: tuple[str, ...]) -> None:
     qmp = f"unix:{lan.folder / 'web.qmp'},server=on,wait=off"
-    with lan.guest("--name", "web", "--net", "br0", "--", *linux, *machine, "-qmp", qmp) as guest:
+    with lan.guest("--name", "leased", "--net", "br0", "--", *linux, *machine, "-qmp", qmp) as guest:
         first, mac = lan.lease()
         read_until(guest.stdout, f"lease eth0 {first}")
-        nic = tapbridge(lan, "attach", "web", "--net", "br0")["nic"]
+        nic = tapbridge(lan, "attach", "leased", "--net", "br0")["nic"]
         second, leased = lan.lease()
         assert leased == nic["mac"] != mac
         read_until(guest.stdout, f"lease eth1 {second}")
         assert f"{leased} dev {nic['tap']}" in run("bridge", "fdb", "show", "br", "br0").stdout
         assert {row["mac"] for row in tapbridge(lan, "ps")["guests"][0]["nics"]} == {mac, leased}
         run("ping", "-c", "1", "-W", "5", second)
-        assert tapbridge(lan, "detach", "web", nic["tap"])["nic"] == nic
+        assert tapbridge(lan, "detach", "leased", nic["tap"])["nic"] == nic
         assert nic["tap"] not in run("ip", "link").stdout
         assert files_of_taps(guest.pid) == 1
         run("ping", "-c", "1", "-W", "5", first)
-        assert tapbridge(lan, "attach", "web", "--net", "br0")["nic"]["mac"] == leased
+        assert tapbridge(lan, "attach", "leased", "--net", "br0")["nic"]["mac"] == leased
         assert lan.lease() == (second, leased)
         assert guest.stdin is not None
         guest.stdin.write(b"off\n")

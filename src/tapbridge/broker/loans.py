@@ -5,6 +5,9 @@ it is not any more as it was lent: with another address it would take away an ad
 persistent, or given to another user, is not meant to end with its guest. Both are seen within a millisecond. What is
 lent is written on the tap (core/mark.py), so a broker that is started again knows it.
 
+The address is put back the first time, because it need not have been the holder: udev gives one to new links, and may
+have looked at the tap before it had its own (linux/tun.py). It does so once.
+
 A guard that somebody has taken away is put back as it was lent. A broker that was started again does not know how that
 was, and says so.
 
@@ -67,6 +70,10 @@ class Taps(Protocol):
         """Put a filter back. Raises Refused, HostError."""
         ...
 
+    def readdress(self, index: int, mac: Mac) -> None:
+        """Give a tap its address."""
+        ...
+
     def delete(self, taps: Iterable[tuple[int, str]]) -> None:
         """Delete taps by number, those that still have this alias."""
         ...
@@ -78,7 +85,10 @@ class Taps(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Loan:
-    """A tap that is lent. `uid` has it, `pidfd` is its guest. `guard` is None where it is not known, too."""
+    """A tap that is lent. `uid` has it, `pidfd` is its guest. `guard` is None where it is not known, too.
+
+    `readdressed`: its address was put back once.
+    """
 
     index: int
     name: IfName
@@ -88,6 +98,7 @@ class Loan:
     bridge: IfName | None
     pidfd: int
     guard: Guard | None = None
+    readdressed: bool = False
 
 
 class Loans:
@@ -177,6 +188,10 @@ class Loans:
             if link is None or link.alias != loan.alias:
                 self._forget(loan)
                 self._log(f"{loan.name} is gone")
+            elif link.mac != loan.mac and not loan.readdressed:
+                self._taps.readdress(index, loan.mac)
+                loan.readdressed = True
+                self._log(f"{loan.name} has its address {loan.mac} again: it was changed to {link.mac}")
             elif (why := _spoilt(loan, link)) is not None:
                 spoilt.append((loan, why))
         if len(self) < before:

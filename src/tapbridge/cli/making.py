@@ -30,6 +30,7 @@ def make_tap(nic: Planned, guest: str, state: State, host: Host, taps: list[Open
     ipv6, rate, guard = has_ipv6(state), nic.request.rate, nic.guard
     steps = attach_steps(taps[-1].name, nic.bridge, guest, ipv6=ipv6, access=nic.access, rate=rate, guard=guard)
     host.perform(steps)
+    taps[-1].keep_address()
     return open_files(taps[-1], vhost)
 
 

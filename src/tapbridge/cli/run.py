@@ -48,7 +48,7 @@ def run(args: Namespace, world: World) -> Result:
     path = find_program(line.words[0], world.environ)
     check_command(args, line)
     name = guest_name(args, line)
-    with _attached(args, world, line, requests, name) as (guest, backends):
+    with _attached(args, world, line, requests, name) as (guest, backends, taps):
         words = [
             word for nic, backend in zip(guest.nics, backends, strict=True) for word in nic_words(nic.nic(backend))
         ]
@@ -56,13 +56,15 @@ def run(args: Namespace, world: World) -> Result:
         print_result(Result(findings=findings), as_json=False, quiet=args.quiet, stdout=sys.stdout, stderr=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
+        for tap in taps:
+            tap.keep_address()
         become(path, [*line.words, *words], descriptors(line) | _files(backends))
 
 
 @contextmanager
 def _attached(
     args: Namespace, world: World, line: CommandLine, requests: Sequence[NicRequest], name: str
-) -> Iterator[tuple[GuestPlan, list[Backend]]]:
+) -> Iterator[tuple[GuestPlan, list[Backend], list[OpenTap]]]:
     """The guest with its taps in place. They go when the block ends, for nobody else has them open.
 
     The turn at the network ends before the block begins: whoever becomes QEMU holds no lock.
@@ -70,12 +72,13 @@ def _attached(
     if all(request.net == USER for request in requests):
         with world.host() as host:
             guest = plan_guest(args, world, host.observe(Scope.LINKS), line, requests)
-            yield keep_seed(guest, host), [UserMode() for _ in guest.nics]
+            yield keep_seed(guest, host), [UserMode() for _ in guest.nics], []
         return
     taps: list[OpenTap] = []
     try:
         attached = _own if world.may_change_network() else _borrowed
-        yield attached(args, world, line, requests, name, taps)
+        guest, backends = attached(args, world, line, requests, name, taps)
+        yield guest, backends, taps
     finally:
         for tap in taps:
             tap.close()

@@ -92,6 +92,11 @@ def tap_mac(guest: Mac) -> Mac:
     return Mac((other if guest.startswith(usual) else usual) + guest[2:])
 
 
+def is_tap_mac(mac: Mac | None) -> bool:
+    """Whether an address could be that of a tap which we have made, unless somebody has changed it."""
+    return mac is not None and mac.startswith(_TAPS)
+
+
 def lone_tap_mac(name: str) -> Mac:
     """The address of a tap that waits for a guest whose address nobody knows yet: always the same for its name."""
     import hashlib

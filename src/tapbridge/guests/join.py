@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from tapbridge.core.macs import tap_mac
+from tapbridge.core.macs import is_tap_mac, tap_mac
 from tapbridge.core.mark import read_loan_mark
 from tapbridge.core.topology import find_guest_name, is_tap
 from tapbridge.core.vlans import find_pvid, is_in
@@ -86,8 +86,11 @@ def match_netdevs(holder: Holder, links: Sequence[Link]) -> dict[IfName, Netdev]
 
 
 def _may_be(netdev: Netdev, link: Link) -> bool:
-    """Whether a tap that was made for a guest's address, as `run` and `attach` do, was made for this one."""
-    ours = find_guest_name(link) is not None and read_loan_mark(link) is None
+    """Whether a tap that was made for a guest's address, as `run` and `attach` do, was made for this one.
+
+    One that udev has given an address (linux/tun.py) says nothing about that.
+    """
+    ours = find_guest_name(link) is not None and read_loan_mark(link) is None and is_tap_mac(link.mac)
     return not ours or netdev.mac is None or link.mac == tap_mac(netdev.mac)
 
 

@@ -22,7 +22,7 @@ from tapbridge.core.attach import NO_ADDRESS, join_steps
 from tapbridge.core.filters import host_ips
 from tapbridge.core.mark import LoanMark, read_loan_mark
 from tapbridge.linux import uapi
-from tapbridge.linux.attributes import Malformed, decode_u32, pack_u32, walk
+from tapbridge.linux.attributes import Malformed, decode_u32, pack_mac, pack_u32, walk
 from tapbridge.linux.channel import Channel, Request, decode_messages
 from tapbridge.linux.decode_links import LINK, decode_links
 from tapbridge.linux.encode import encode_step
@@ -37,7 +37,7 @@ from tapbridge.model.noun import replace
 from tapbridge.model.port import Port
 from tapbridge.model.state import Link, Scope
 from tapbridge.model.step import PutPortAddress, SetAddressGeneration, SetAlias, SetPort, SetUp, Step
-from tapbridge.model.values import IfName
+from tapbridge.model.values import IfName, Mac
 
 _LEAN: Final = pack_u32(uapi.IFLA_EXT_MASK, uapi.RTEXT_FILTER_SKIP_STATS)
 _PINNED: Final = "3"  # NET_ADDR_SET, include/uapi/linux/netdevice.h
@@ -119,6 +119,15 @@ class LentTaps:
                     return None
                 raise
         return numbers
+
+    def readdress(self, index: int, mac: Mac) -> None:
+        """Give a tap its address; one that is gone is no error. Raises OSError."""
+        request = Request(
+            uapi.RTM_SETLINK, 0, LINK.pack(0, 0, index, 0, 0) + pack_mac(uapi.IFLA_ADDRESS, mac), (errno.ENODEV,)
+        )
+        for refusal in self._channel.carry_out([request]):
+            if refusal is not None:
+                raise refusal
 
     def delete(self, taps: Iterable[tuple[int, str]]) -> None:
         """Delete taps by number, those that still have this alias. Raises OSError."""
@@ -212,6 +221,7 @@ class LentTaps:
             if refusal is not None:
                 raise _explained(request, refusal, bridge, intent)
         self._require_quiet()
+        tap.keep_address()
         told = self._ask(made.index)
         link = decode_links((told,))[0]
         if decode_u32(walk(told, LINK.size).get(uapi.IFLA_MASTER)) != bridge.index or not _is_as_asked(link, intent):
@@ -220,8 +230,11 @@ class LentTaps:
 
 
 def _is_as_asked(link: Link, intent: LendTap) -> bool:
-    """What was read back; a kernel passes over attributes that it does not know (locked: Linux 5.18)."""
-    if link.port is None or (link.up, link.mac, link.alias) != (True, intent.mac, intent.alias):
+    """What was read back; a kernel passes over attributes that it does not know (locked: Linux 5.18).
+
+    Not the address: udev may be about to write its own over it (linux/tun.py), and the broker looks after that.
+    """
+    if link.port is None or (link.up, link.alias) != (True, intent.alias):
         return False
     held = intent.only is not None
     return (link.port.isolated, link.port.learning, link.port.locked) == (intent.isolated, not held, held)

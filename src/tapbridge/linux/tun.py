@@ -2,6 +2,10 @@
 
 The kernel names the tap in the same act in which it makes it, so no two programs can meet on a name. One that is made
 persistent lives until it is deleted.
+
+A new tap has a random address until it is given its own, some microseconds later. udev gives one that it makes from the
+name to links whose address is random (MACAddressPolicy=persistent, systemd.link(5)): where it has looked in between, it
+writes its own over ours, once, some milliseconds late. So who makes a tap looks again when he is done with it.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ _TUNSETPERSIST: Final = 0x400454CB
 _TUNSETOWNER: Final = 0x400454CC
 _TUNSETGROUP: Final = 0x400454CE
 _SIOCSIFHWADDR: Final = 0x8924
+_SIOCGIFHWADDR: Final = 0x8927
+_IFREQ_BYTES: Final = 40
 _ARPHRD_ETHER: Final = 1
 _TAP_NO_PI: Final = 0x0002 | 0x1000
 _VNET_HDR: Final = 0x4000
@@ -35,10 +41,23 @@ _EXCLUSIVE: Final = 0x8000  # IFF_TUN_EXCL: do not attach to what is there alrea
 
 @dataclass(frozen=True, slots=True)
 class OpenTap:
-    """A tap and its open files, one per queue. When the last of them is closed, the kernel deletes the tap."""
+    """A tap and its open files, one per queue. When the last of them is closed, the kernel deletes the tap.
+
+    `mac` is the address that it was made with; None for one that a broker has made, who watches over it.
+    """
 
     name: IfName
     descriptors: tuple[int, ...]
+    mac: Mac | None = None
+
+    def keep_address(self) -> None:
+        """Put its address back if it has another by now. Raises HostError."""
+        if self.mac is None:
+            return
+        try:
+            _keep_mac(self.descriptors[0], self.name, self.mac)
+        except OSError as error:
+            raise HostError(f"the tap {self.name} cannot have its address {self.mac}: {error.strerror}") from None
 
     def close(self) -> None:
         """Close the files, and with them the tap."""
@@ -49,8 +68,7 @@ class OpenTap:
 def open_tap(mac: Mac, *, queues: int = 1, vnet_hdr: bool = True, owner: int | None = None) -> OpenTap:
     """Make a tap that is down and has the address `mac`: `ip tuntap add … mode tap vnet_hdr`, but not persistent.
 
-    The address is set at once, by the tap's own file: udev gives one of its own to links whose address is random. To a
-    tap of several queues that has no owner, whoever may open /dev/net/tun adds his own, so it gets one (default: us).
+    To a tap of several queues without an owner, whoever may open /dev/net/tun adds his own; it gets one (default: us).
     Raises Refused where the kernel has no taps, Forbidden without CAP_NET_ADMIN, HostError for what else may fail.
     """
     name = PATTERN
@@ -66,7 +84,7 @@ def open_tap(mac: Mac, *, queues: int = 1, vnet_hdr: bool = True, owner: int | N
         for descriptor in opened:
             os.close(descriptor)
         raise _explained(error, made=bool(opened)) from None
-    return OpenTap(IfName(name), tuple(opened))
+    return OpenTap(IfName(name), tuple(opened), mac)
 
 
 def attach(descriptor: int, name: str, tap: Tap, *, new: bool = False) -> str:
@@ -103,6 +121,7 @@ def new_tap(name: str, mac: Mac, tap: Tap) -> Iterator[None]:
             if number is not None:
                 _set_user(descriptor, request, number)
         yield
+        _keep_mac(descriptor, name, mac)
         fcntl.ioctl(descriptor, _TUNSETPERSIST, int(tap.persist))
     finally:
         os.close(descriptor)
@@ -120,6 +139,14 @@ def _set_mac(descriptor: int, name: str, mac: Mac) -> None:
 
     address = bytes.fromhex(mac.replace(":", ""))
     fcntl.ioctl(descriptor, _SIOCSIFHWADDR, struct.pack("16sH6s16x", name.encode(), _ARPHRD_ETHER, address))
+
+
+def _keep_mac(descriptor: int, name: str, mac: Mac) -> None:
+    import fcntl
+
+    answer = fcntl.ioctl(descriptor, _SIOCGIFHWADDR, bytes(_IFREQ_BYTES))
+    if answer[18:24] != bytes.fromhex(mac.replace(":", "")):
+        _set_mac(descriptor, name, mac)
 
 
 def _explained(error: OSError, *, made: bool) -> TapbridgeError:

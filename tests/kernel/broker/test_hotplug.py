@@ -22,17 +22,17 @@ def test_a_user_plugs_a_lent_tap_into_his_guest_and_into_nobody_else_s(broker: S
     home.mkdir()
     os.chown(home, ALICE, ALICE)
     monitor = f"unix:{home / 'web.qmp'},server=on,wait=off"
-    words = (*as_user(ALICE), *QEMU, "-name", "web", "-usb", "-qmp", monitor)
+    words = (*as_user(ALICE), *QEMU, "-name", "lent", "-usb", "-qmp", monitor)
     guest = broker.processes.start(*words, until='{"QMP"')
     nic = ("--net", "br0", "--model", "usb-net")
     assert tapbridge(broker, BOB, "attach", str(guest.pid), *nic).returncode == 5
     assert taps() == []
-    done = tapbridge(broker, ALICE, "attach", "web", *nic)
+    done = tapbridge(broker, ALICE, "attach", "lent", *nic)
     assert done.returncode == 0, done.stdout
     (tap,) = taps()
     assert tap.port is not None
     assert (tap.name, tap.master, tap.port.locked) == (json.loads(done.stdout)["nic"]["tap"], "br0", True)
     assert f" pid={guest.pid} " in (tap.alias or "")
-    done = tapbridge(broker, ALICE, "detach", "web")
+    done = tapbridge(broker, ALICE, "detach", "lent")
     assert done.returncode == 0, done.stdout
     assert until(lambda: taps() == [])

@@ -303,6 +303,23 @@ except Refused as refusal:
 """
 
 
+# As udev does which has seen the tap while its address was random still.
+LATE = f"""
+import os, subprocess
+from tapbridge.linux.lent import LentTaps
+from tapbridge.model.intent import LendTap
+def require_quiet():
+    if os.path.exists("/sys/class/net/tbtap0"):
+        subprocess.run(("ip", "link", "set", "tbtap0", "address", "0a:73:99:90:0e:67"), check=True)
+print(LentTaps(require_quiet).lend(LendTap(bridge="br0", mac="fe:00:00:00:00:01", owner={ALICE}, alias="x"))[0].mac)
+"""
+
+
+@pytest.mark.usefixtures("broker")
+def test_a_tap_that_udev_gives_an_address_of_its_own_is_lent_with_the_right_one() -> None:
+    assert run(*WITH_SYS, sys.executable, "-c", LATE).stdout == "fe:00:00:00:00:01\n"
+
+
 @pytest.mark.usefixtures("broker")
 def test_a_change_that_began_meanwhile_leaves_no_tap() -> None:
     assert run(*WITH_SYS, sys.executable, "-c", BEGINS).stdout == "locked False True False\n"

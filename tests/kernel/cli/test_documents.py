@@ -74,13 +74,14 @@ def test_the_documents_are_as_explained(tmp_path: Path, monkeypatch: pytest.Monk
         run("ip", "neigh", "replace", "192.0.2.58", "lladdr", MAC, "dev", "br0", "nud", "stale")
         netdev = "tap,id=n0,ifname=tap0,script=no,downscript=no"
         monitor = f"unix:{tmp_path / 'web.qmp'},server=on,wait=off"
-        processes.qemu("-name", "web", "-netdev", netdev, "-device", CARD, "-usb", "-qmp", monitor)
+        processes.qemu("-name", "documented", "-netdev", netdev, "-device", CARD, "-usb", "-qmp", monitor)
         assert without_findings(printed("status")) == without_findings(example("bridges"))
         assert without_findings(printed("ps")) == without_findings(example("guests"))
         assert without_findings(printed("args")) == without_findings(example("args"))
-        attached = printed("attach", "web", "--model", "usb-net")
+        attached = printed("attach", "documented", "--model", "usb-net")
         assert without_findings(attached) == without_findings(example("nic"))
-        assert without_findings(printed("detach", "web", attached["nic"]["tap"])) == without_findings(example("nic"))
+        detached = printed("detach", "documented", attached["nic"]["tap"])
+        assert without_findings(detached) == without_findings(example("nic"))
         refused = printed("down", code=3)
         assert keys(refused["findings"]) == keys(example("outcome")["findings"])
         assert (set(refused), refused["steps"]) == (set(example("outcome")), [])

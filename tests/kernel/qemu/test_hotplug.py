@@ -51,7 +51,7 @@ USB = ("-usb",)
 
 @dataclass(frozen=True)
 class Place:
-    """A bridge br0, and guests that are called web."""
+    """A bridge br0, and guests that are called plugged."""
 
     processes: Processes
     folder: Path
@@ -64,11 +64,11 @@ class Place:
     def guest(self, *words: str) -> int:
         """Start a guest with a monitor; its PID."""
         qmp = f"unix:{self.path},server=on,wait=off"
-        return self.processes.qemu("-name", "web", "-qmp", qmp, *words).pid
+        return self.processes.qemu("-name", "plugged", "-qmp", qmp, *words).pid
 
     def attached(self, *words: str) -> dict[str, Any]:
         """The document of an attach that succeeds."""
-        document: dict[str, Any] = json.loads(tapbridge("attach", "web", "--net", "br0", "--json", *words).stdout)
+        document: dict[str, Any] = json.loads(tapbridge("attach", "plugged", "--net", "br0", "--json", *words).stdout)
         return document
 
 
@@ -109,20 +109,20 @@ def test_a_running_guest_gets_a_nic_and_gives_it_back(place: Place) -> None:
     pid = place.guest(*USB)
     done = place.attached("--model", "usb-net")
     nic = done["nic"]
-    assert (done["outcome"], done["guest"]) == ("done", {"name": "web", "pid": pid})
+    assert (done["outcome"], done["guest"]) == ("done", {"name": "plugged", "pid": pid})
     assert (nic["tap"], nic["bridge"], nic["model"]) == ("tbtap0", "br0", "usb-net")
     (tap,) = taps().values()
-    assert (tap["master"], tap["ifalias"], tap["address"]) == ("br0", "tapbridge guest=web", "fe" + nic["mac"][2:])
+    assert (tap["master"], tap["ifalias"], tap["address"]) == ("br0", "tapbridge guest=plugged", "fe" + nic["mac"][2:])
     assert "LOWER_UP" in tap["flags"]  # somebody has it open, and this command has ended
     assert [step["command"].split('"')[3] for step in done["steps"][-3:]] == ["getfd", "netdev_add", "device_add"]
-    assert "web" in tapbridge("ps").stdout
-    assert json.loads(tapbridge("detach", "web", "tbtap0", "--json").stdout)["nic"] == nic
+    assert "plugged" in tapbridge("ps").stdout
+    assert json.loads(tapbridge("detach", "plugged", "tbtap0", "--json").stdout)["nic"] == nic
     assert (taps(), tun_files(pid)) == ({}, 0)
-    again = json.loads(tapbridge("detach", "web", "tbtap0", "--json").stdout)
+    again = json.loads(tapbridge("detach", "plugged", "tbtap0", "--json").stdout)
     assert again["outcome"] == "nothing"
     assert place.attached("--model", "usb-net", "--guard", "mac")["nic"] == nic  # the same address as before
     assert tapbridge("ps").stdout.split()[-1] == "mac"
-    assert json.loads(tapbridge("detach", "web", "tbtap0", "--json").stdout)["outcome"] == "done"
+    assert json.loads(tapbridge("detach", "plugged", "tbtap0", "--json").stdout)["outcome"] == "done"
 
 
 def test_each_nic_has_an_address_of_its_own_and_is_known_by_it(place: Place) -> None:
@@ -130,31 +130,31 @@ def test_each_nic_has_an_address_of_its_own_and_is_known_by_it(place: Place) -> 
     nics = [place.attached()["nic"], place.attached("--queues", "2", "--model", "virtio")["nic"]]
     assert nics[0]["mac"] != nics[1]["mac"]
     assert taps()["tbtap1"]["linkinfo"]["info_data"]["multi_queue"]
-    finding = refused("detach", "web")
+    finding = refused("detach", "plugged")
     assert finding["code"] == "several-nics"
     assert all(nic["mac"] in finding["message"] for nic in nics)
-    assert refused("attach", "web", "--net", "br0", "--mac", nics[0]["mac"])["code"] == "mac-taken"
+    assert refused("attach", "plugged", "--net", "br0", "--mac", nics[0]["mac"])["code"] == "mac-taken"
 
 
 def test_user_mode_needs_no_tap(place: Place) -> None:
     place.guest(*USB)
-    done = json.loads(tapbridge("attach", "web", "--net", "user", "--model", "usb-net", "--json").stdout)
+    done = json.loads(tapbridge("attach", "plugged", "--net", "user", "--model", "usb-net", "--json").stdout)
     assert done["nic"]["tap"] is None
     assert taps() == {}
-    assert json.loads(tapbridge("detach", "web", done["nic"]["mac"], "--json").stdout)["outcome"] == "done"
+    assert json.loads(tapbridge("detach", "plugged", done["nic"]["mac"], "--json").stdout)["outcome"] == "done"
 
 
 def test_a_card_goes_to_a_free_pcie_port_and_without_one_nothing_is_touched(place: Place) -> None:
     ports = [word for n in (1, 2) for word in ("-device", f"pcie-root-port,id=rp{n},chassis={n}")]
     place.guest("-M", "q35", *ports, "-device", "virtio-rng-pci,bus=rp1")
     assert '"bus": "rp2"' in place.attached()["steps"][-1]["command"]
-    assert refused("attach", "web", "--net", "br0")["code"] == "no-free-port"
+    assert refused("attach", "plugged", "--net", "br0")["code"] == "no-free-port"
     assert list(taps()) == ["tbtap0"]
 
 
 def test_what_qemu_refuses_leaves_nothing(place: Place) -> None:
     pid = place.guest("-M", "q35")  # pcie.0 takes nothing while the guest runs
-    finding = refused("attach", "web", "--net", "br0", "--queues", "2", code=1)
+    finding = refused("attach", "plugged", "--net", "br0", "--queues", "2", code=1)
     assert "does not support hotplugging" in finding["message"]
     assert "pcie-root-port" in finding["fix"]
     assert (taps(), tun_files(pid)) == ({}, 0)
@@ -175,27 +175,27 @@ def test_what_cannot_be_is_refused_before_anything_is_made(
 ) -> None:
     place.guest("-M", machine)
     net = () if "--net" in words else ("--net", "br0")
-    assert refused("attach", "web", *net, *words, code=2 if code == "usage" else 3)["code"] == code
+    assert refused("attach", "plugged", *net, *words, code=2 if code == "usage" else 3)["code"] == code
     assert taps() == {}
 
 
 def test_one_nic_at_a_time(place: Place) -> None:
-    assert refused("attach", "web", "--net", "br0", "--net", "br0", code=2)["code"] == "usage"
+    assert refused("attach", "plugged", "--net", "br0", "--net", "br0", code=2)["code"] == "usage"
     assert taps() == {}
 
 
 def test_a_nic_that_is_built_in_stays(place: Place) -> None:
     place.guest("-M", "q35", "-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0,id=first")
-    assert refused("detach", "web", "first")["code"] == "no-hot-plug"
+    assert refused("detach", "plugged", "first")["code"] == "no-hot-plug"
 
 
 def test_a_guest_is_found_by_its_name_or_its_pid_and_not_guessed(place: Place) -> None:
-    assert refused("attach", "web", "--net", "br0")["code"] == "no-such-guest"
-    place.processes.qemu("-name", "web")
-    finding = refused("attach", "web", "--net", "br0")
+    assert refused("attach", "plugged", "--net", "br0")["code"] == "no-such-guest"
+    place.processes.qemu("-name", "plugged")
+    finding = refused("attach", "plugged", "--net", "br0")
     assert (finding["code"], "-qmp unix:" in finding["fix"]) == ("no-monitor", True)
     pid = place.guest(*USB)
-    assert refused("attach", "web", "--net", "br0")["code"] == "several-guests"
+    assert refused("attach", "plugged", "--net", "br0")["code"] == "several-guests"
     assert tapbridge("attach", str(pid), "--net", "br0").returncode == 0
 
 
@@ -203,13 +203,13 @@ def test_a_name_that_a_user_has_given_is_not_taken_for_root_s_guest(place: Place
     home = Path(tempfile.mkdtemp(dir="/run"))
     os.chown(home, 1234, 1234)
     monitor = f"unix:{home / 'q'},server=on,wait=off"
-    his = place.processes.start(*as_user(1234), *QEMU, "-name", "web", "-qmp", monitor, until='{"QMP"')
-    finding = refused("attach", "web", "--net", "br0")
+    his = place.processes.start(*as_user(1234), *QEMU, "-name", "plugged", "-qmp", monitor, until='{"QMP"')
+    finding = refused("attach", "plugged", "--net", "br0")
     assert (finding["code"], str(his.pid) in finding["fix"]) == ("guest-of-another", True)
     ours = place.guest()
     assert place.attached()["guest"]["pid"] == ours
     done = json.loads(tapbridge("attach", str(his.pid), "--net", "br0", "--json").stdout)
-    assert done["guest"] == {"name": "web", "pid": his.pid}
+    assert done["guest"] == {"name": "plugged", "pid": his.pid}
     place.processes.end()
     shutil.rmtree(home)
 
@@ -218,7 +218,7 @@ def test_a_relative_socket_is_where_the_guest_is(place: Place) -> None:
     folder = place.folder / ("long" * 30)
     folder.mkdir()
     place.processes.qemu(
-        *("-name", "web", "-chardev", "socket,id=c,path=q,server=on,wait=off", "-mon", "chardev=c,mode=control"),
+        *("-name", "plugged", "-chardev", "socket,id=c,path=q,server=on,wait=off", "-mon", "chardev=c,mode=control"),
         cwd=folder,
     )
     assert place.attached()["outcome"] == "done"
@@ -229,7 +229,7 @@ def test_a_monitor_that_serves_somebody_else_is_busy(place: Place) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         other.connect(str(place.path))
         assert other.recv(4096)
-        assert refused("attach", "web", "--net", "br0")["code"] == "monitor-busy"
+        assert refused("attach", "plugged", "--net", "br0")["code"] == "monitor-busy"
     assert place.attached()["outcome"] == "done"
 
 
@@ -239,9 +239,9 @@ def test_a_tap_is_handed_to_nobody_but_the_guest(place: Place) -> None:
     with socket.socket(socket.AF_UNIX) as stranger:
         stranger.bind(str(place.path))
         stranger.listen()
-        assert refused("attach", "web", "--net", "br0")["code"] == "not-its-monitor"
+        assert refused("attach", "plugged", "--net", "br0")["code"] == "not-its-monitor"
     place.path.unlink()
-    assert refused("attach", "web", "--net", "br0")["code"] == "no-monitor"
+    assert refused("attach", "plugged", "--net", "br0")["code"] == "no-monitor"
     assert taps() == {}
 
 
@@ -251,7 +251,7 @@ def test_who_may_not_use_the_monitor_is_told_so(place: Place) -> None:
     for folder in (place.folder, *place.folder.parents):
         if folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & 1:
             folder.chmod(0o755)
-    words = (sys.executable, "-m", "tapbridge", "attach", "web", "--net", "br0", "--json")
+    words = (sys.executable, "-m", "tapbridge", "attach", "plugged", "--net", "br0", "--json")
     done = run(*as_user(1234), *words, check=False)
     assert done.returncode == 5, done.stdout + done.stderr
     assert json.loads(done.stdout)["findings"][0]["code"] == "not-permitted"
@@ -260,7 +260,7 @@ def test_who_may_not_use_the_monitor_is_told_so(place: Place) -> None:
 def test_a_guest_that_is_stopped_gets_nothing(place: Place) -> None:
     pid = place.guest()
     os.kill(pid, signal.SIGSTOP)
-    assert refused("attach", "web", "--net", "br0")["code"] == "monitor-busy"
+    assert refused("attach", "plugged", "--net", "br0")["code"] == "monitor-busy"
     os.kill(pid, signal.SIGCONT)
     assert (taps(), tun_files(pid)) == ({}, 0)
 
@@ -270,10 +270,10 @@ def test_the_tap_is_taken_from_a_guest_that_falls_silent(place: Place) -> None:
     shutil.copy(os.path.realpath(sys.executable), program)
     place.processes.start(
         *(str(program), "-c", SILENT, str(place.path)),
-        *("-name", "web", "-qmp", f"unix:{place.path},server=on,wait=off"),
+        *("-name", "plugged", "-qmp", f"unix:{place.path},server=on,wait=off"),
         until="ready",
     )
-    finding = refused("attach", "web", "--net", "br0", code=1)
+    finding = refused("attach", "plugged", "--net", "br0", code=1)
     assert "has not answered within 10 s (netdev_add)" in finding["message"]
     assert taps() == {}
 
@@ -284,7 +284,7 @@ def test_a_nic_whose_tap_was_deleted_bars_no_other_of_its_name(place: Place) -> 
     run("ip", "link", "del", "tbtap0")
     second = place.attached()["nic"]
     assert (first["tap"], second["tap"], second["id"]) == ("tbtap0", "tbtap0", "tbtap0x-nic")
-    assert json.loads(tapbridge("detach", "web", first["id"], "--json").stdout)["outcome"] == "done"
+    assert json.loads(tapbridge("detach", "plugged", first["id"], "--json").stdout)["outcome"] == "done"
     assert list(taps()) == ["tbtap0"]
 
 
@@ -313,15 +313,15 @@ def points(place: Place, words: list[str]) -> list[Call]:
 
 def test_an_attach_that_is_killed_anywhere_is_taken_back_by_the_next(place: Place) -> None:
     pid = place.guest(*USB)
-    words = [sys.executable, "-m", "tapbridge", "attach", "web", "--net", "br0", "--model", "usb-net"]
+    words = [sys.executable, "-m", "tapbridge", "attach", "plugged", "--net", "br0", "--model", "usb-net"]
     found = points(place, words)
     assert len(found) > 6
-    tapbridge("detach", "web")
+    tapbridge("detach", "plugged")
     recovered = 0
     for call in found:
         ended = kill(call, words, where(place), alone=True)
         assert ended.reached, str(call)
-        done = json.loads(tapbridge("detach", "web", "--json").stdout)
+        done = json.loads(tapbridge("detach", "plugged", "--json").stdout)
         recovered += [finding["code"] for finding in done["findings"]].count("recovered")
         assert (taps(), tun_files(pid)) == ({}, 0), str(call)
     assert recovered
@@ -329,9 +329,9 @@ def test_an_attach_that_is_killed_anywhere_is_taken_back_by_the_next(place: Plac
 
 def test_an_attach_whose_calls_fail_leaves_nothing(place: Place) -> None:
     pid = place.guest(*USB)
-    words = [sys.executable, "-m", "tapbridge", "attach", "web", "--net", "br0", "--model", "usb-net"]
+    words = [sys.executable, "-m", "tapbridge", "attach", "plugged", "--net", "br0", "--model", "usb-net"]
     found = points(place, words)
-    tapbridge("detach", "web")
+    tapbridge("detach", "plugged")
     codes = set()
     for call in found:
         ended = fail(call, "error=EIO", words, where(place), alone=True)
@@ -339,6 +339,6 @@ def test_an_attach_whose_calls_fail_leaves_nothing(place: Place) -> None:
         assert ended.reached, str(call)
         assert ended.code in (0, 1, 5), f"{call}: {ended.output}"
         if ended.code == 0:  # a call that nothing depends on
-            tapbridge("detach", "web")
+            tapbridge("detach", "plugged")
         assert (taps(), tun_files(pid)) == ({}, 0), f"{call}: {ended.output}"
     assert 1 in codes

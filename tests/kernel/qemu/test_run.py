@@ -117,6 +117,25 @@ def test_the_guest_has_a_tap_on_the_bridge_while_it_runs(host: Host) -> None:
     assert "tbtap0" not in links()
 
 
+# As udev does which has seen the tap while its address was random still.
+LATE = """
+import subprocess, sys
+import tapbridge.cli.run as module
+from tapbridge.__main__ import main
+def late(*args, **more):
+    subprocess.run(("ip", "link", "set", "tbtap0", "address", "0a:73:99:90:0e:67"), check=True)
+module.print_result = late
+main()
+"""
+
+
+def test_a_tap_that_udev_gives_an_address_of_its_own_has_the_right_one(host: Host) -> None:
+    done = run(sys.executable, "-c", LATE, "run", "--", host.qemu, env=host.env)
+    told = json.loads(done.stdout)
+    (tap,) = (link for link in told["links"] if link["ifname"].startswith("tbtap"))
+    assert tap["address"] == "fe" + pairs(told["words"], "device")["mac"][2:]
+
+
 def test_the_host_takes_no_address_on_the_guests_wire(host: Host) -> None:
     told = host.told("run", "--", host.qemu)
     (tap,) = (link for link in told["addresses"] if link["ifname"].startswith("tbtap"))

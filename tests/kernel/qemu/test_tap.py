@@ -63,6 +63,18 @@ def test_the_kernel_gives_every_tap_a_name_of_its_own() -> None:
     other.close()
 
 
+def test_a_tap_that_somebody_gives_another_address_has_its_own_again() -> None:
+    tap = tun.open_tap(MAC)
+    tap.keep_address()
+    run("ip", "link", "set", tap.name, "address", "0a:73:99:90:0e:67")
+    tap.keep_address()
+    assert taps()[tap.name]["address"] == MAC
+    run("ip", "link", "delete", tap.name)
+    with pytest.raises(HostError, match=f"the tap {tap.name} cannot have its address {MAC}"):
+        tap.keep_address()
+    tap.close()
+
+
 def test_nothing_is_left_of_a_tap_that_could_not_be_made() -> None:
     before = sorted(os.listdir("/proc/self/fd"))
     with pytest.raises(HostError, match="cannot be made"):

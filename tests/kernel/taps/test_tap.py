@@ -15,7 +15,8 @@ from kit.holders import HOLDER, Processes, attach
 from kit.netns import named_netns
 from tapbridge.cli.main import main
 from tapbridge.core.compare import comparable, differences
-from tapbridge.linux import tun
+from tapbridge.core.macs import lone_tap_mac
+from tapbridge.linux import taps, tun
 from tapbridge.linux.host import LinuxHost
 from tapbridge.model.state import Link, State, Tap
 from tapbridge.model.values import IfName
@@ -80,6 +81,19 @@ def test_a_group_can_take_a_tap_of_several_queues(capsys: pytest.CaptureFixture[
 def test_a_tap_is_for_whoever_makes_it_unless_told_otherwise() -> None:
     assert main(["tap", "add", "t0"]) == 0
     assert found("t0").tap == Tap(owner=os.geteuid(), persist=True, vnet_hdr=True)
+
+
+@pytest.mark.usefixtures("processes")
+def test_a_tap_that_udev_gives_an_address_of_its_own_has_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(*words: Any) -> None:
+        """As udev does which has seen the tap while its address was random still."""
+        carry_out(*words)
+        run("ip", "link", "set", "t0", "address", "0a:73:99:90:0e:67")
+
+    carry_out = taps._carry_out
+    monkeypatch.setattr(taps, "_carry_out", late)
+    assert main(["tap", "add", "t0"]) == 0
+    assert found("t0").mac == lone_tap_mac("t0")
 
 
 @pytest.mark.usefixtures("processes", "open_tun")

@@ -72,6 +72,12 @@ def test_what_two_taps_could_be_is_not_guessed() -> None:
     assert macs(found[0]) == {"ta": None, "tb": None}
 
 
+def test_a_tap_that_udev_has_given_an_address_is_matched_by_its_file() -> None:
+    named = tap("ta", mac=Mac("0a:73:99:90:0e:67"), alias="tapbridge guest=web")
+    found = join(state(named), [holder(7, (9, "ta"), launch=qemu(netdev(MAC, fds=(9,))))], {})
+    assert macs(found[0]) == {"ta": MAC}
+
+
 def test_a_tap_that_was_plugged_in_later_is_not_taken_for_one_whose_file_had_its_number() -> None:
     plugged = tap("tb", mac=Mac("fe" + OTHER[2:]), alias="tapbridge guest=web")
     for fds in ((5,), (9,)):
