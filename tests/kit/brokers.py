@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,9 +137,9 @@ class Site:
         """`tapbridge run` by a user, to its end."""
         return run(*as_user(uid), *self._run_words(*words), check=False)
 
-    def guest(self, uid: int, *words: str) -> subprocess.Popen[str]:
+    def guest(self, uid: int, *words: str, groups: Sequence[int] = ()) -> subprocess.Popen[str]:
         """A guest that a user has started with `tapbridge run`, and that obeys."""
-        return self.processes.start(*as_user(uid), *self._run_words(*words), until="guest")
+        return self.processes.start(*as_user(uid, *groups), *self._run_words(*words), until="guest")
 
     def tell(self, guest: subprocess.Popen[str], line: str) -> str:
         """Let a guest evaluate something; what came of it."""

@@ -8,8 +8,8 @@ lent is written on the tap (core/mark.py), so a broker that is started again kno
 The address is put back the first time, because it need not have been the holder: udev gives one to new links, and may
 have looked at the tap before it had its own (linux/tun.py). It does so once.
 
-A guard that somebody has taken away is put back as it was lent. A broker that was started again does not know how that
-was, and says so.
+A guard that somebody has taken away is put back as it was lent. A broker that was started again asks the policy how
+that was; where such a guest is guarded no more by it, or otherwise, it says so.
 
 When a guest closes its tap, the kernel deletes it, and tells so; then there is one less.
 """
@@ -128,8 +128,9 @@ class Loans:
         self._counts[loan.uid, loan.bridge] += 1
         self._watch(loan.pidfd)
 
-    def resume(self) -> None:
-        """Take over what an earlier broker has lent; what its guest has left is deleted. Raises OSError."""
+    def resume(self, guard_of: Callable[[LoanMark, IfName | None], Guard | None]) -> None:
+        """Take over what an earlier broker has lent; what its guest has left is deleted. `guard_of` tells how a guest
+        on a bridge is guarded, if that is known. Raises OSError."""
         left, guarded = [], []
         for link, mark, bridge in self._taps.marked():
             pidfd = reopen(mark.pid, mark.started)
@@ -144,10 +145,11 @@ class Loans:
                 uid=mark.uid,
                 bridge=bridge,
                 pidfd=pidfd,
+                guard=guard_of(mark, bridge),
             )
             self.add(loan)
             self._log(f"{link.name} on {bridge} is lent to user {mark.uid} (PID {mark.pid}) already")
-            guarded += [link] if mark.guard is not None else []
+            guarded += [link] if mark.guard is not None and loan.guard is None else []
             self.look({link.index})
         lost = self._taps.unguarded([link.index for link in guarded])
         for link in guarded:

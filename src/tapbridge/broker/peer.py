@@ -53,6 +53,15 @@ def find_process(pidfd: int) -> Process | None:
     return found if found is not None and not has_ended(pidfd) else None  # so the PID was its own until now
 
 
+def read_groups(pid: int) -> frozenset[int]:
+    """The groups of a process. Raises OSError, ValueError."""
+    with open(f"/proc/{pid}/status", "rb") as file:
+        lines = file.read(1 << 20).splitlines()
+    (effective,) = [line.split()[2] for line in lines if line.startswith(b"Gid:\t")]
+    (others,) = [line.split()[1:] for line in lines if line.startswith(b"Groups:\t")]
+    return frozenset(map(int, (effective, *others)))
+
+
 def reopen(pid: int, started: int) -> int | None:
     """A pidfd of the process that had this PID at that time; None if it has ended."""
     try:

@@ -27,15 +27,15 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from tapbridge.broker.loans import Loan, Loans, Taps
-from tapbridge.broker.peer import find_process, read_netns, read_peer
+from tapbridge.broker.peer import find_process, read_groups, read_netns, read_peer
 from tapbridge.broker.policy import Peer, Rule, decide
-from tapbridge.broker.protocol import MESSAGE_BYTES, Malformed, dump_answer, dump_refusal, parse_request
+from tapbridge.broker.protocol import MESSAGE_BYTES, Attach, Malformed, dump_answer, dump_refusal, parse_request
 from tapbridge.core.macs import tap_mac
 from tapbridge.core.mark import LoanMark, make_loan_mark
 from tapbridge.core.rate import dump_rate
 from tapbridge.model.errors import Forbidden, HostError, TapbridgeError
 from tapbridge.model.intent import Guard, LendTap
-from tapbridge.model.values import Mac
+from tapbridge.model.values import IfName, Mac
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +92,8 @@ class Broker:
             for fd in (stop, self._listener.fileno(), self._taps.fileno(), self._taps.rules_fileno()):
                 if fd >= 0:
                     self._watch(fd)
-            self._loans.resume()
+            self._loans.resume(self._guard_of)
+            self._regard_at = time.monotonic()  # rules may have changed while nobody looked
             self._log(f"ready; taps that are lent: {len(self._loans)}")
             while True:
                 ready = [fd for fd, _ in self._poll.poll(self._wait_ms())]
@@ -235,6 +236,7 @@ class Broker:
             pid=process.pid,
             started=process.started,
             mac=mac,
+            card=asked.mac,
             guest=asked.guest,
             guard=guard.kind if guard is not None else None,
         )
@@ -273,6 +275,16 @@ class Broker:
         who = f"user {peer.uid} (PID {process.pid}) for the guest {asked.guest!r}"
         self._log(f"{loan.name} on {loan.bridge} is lent to {who}, {held}, by line {rule.line} of the policy")
         return loan, taps
+
+    def _guard_of(self, mark: LoanMark, bridge: IfName | None) -> Guard | None:
+        """How the policy guards a guest that an earlier broker let in; None where it does so no more, or otherwise."""
+        if mark.guard is None or mark.card is None or bridge is None:
+            return None
+        try:
+            rule = decide(self._rules(), Peer(mark.uid, read_groups(mark.pid)), Attach(bridge, mac=mark.card), 0)
+        except (TapbridgeError, OSError, ValueError):
+            return None
+        return _guard(rule, mark.card) if rule.guard == mark.guard else None
 
     def _refuse(self, words: str) -> None:
         """Log a refusal, unless there are too many of them."""

@@ -6,8 +6,8 @@ not deleted. The last word is of a wireless card whose frames had three addresse
 A tap that waits for a guest: `tapbridge tap queues=N [bridge=NAME] [vlan=N]`: what was asked for and
 the kernel forgets.
 A guest's tap: `tapbridge [guard=mac|ip] guest=NAME`: whose it is, and that a filter holds it.
-A tap that the broker lent: `tapbridge broker uid=N pid=N started=N mac=MAC [guard=mac|ip] guest=NAME`: to whom, with
-whose end it ends, and with which address it was lent.
+A tap that the broker lent: `tapbridge broker uid=N pid=N started=N mac=MAC[/XX] [guard=mac|ip] guest=NAME`: to whom,
+with whose end it ends, with which address it was lent, and how that of the guest's card begins, which ends likewise.
 """
 
 from __future__ import annotations
@@ -48,12 +48,14 @@ class TapMark:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoanMark:
     """What the alias of a tap that the broker lent says. `started` tells the process from a later one of its PID: clock
-    ticks since boot. `mac` is the tap's own address, which its holder could change."""
+    ticks since boot. `mac` is the tap's own address, which its holder could change; `card` is that of the guest's card,
+    which has another first byte (core/macs.py), None where the guest has not told it."""
 
     uid: int
     pid: int
     started: int
     mac: Mac
+    card: Mac | None = None
     guest: str | None = None
     guard: str | None = None
 
@@ -117,7 +119,8 @@ def find_guard(link: Link) -> str | None:
 def make_loan_mark(mark: LoanMark) -> str:
     """The alias of a tap that the broker lends. Everything behind `guest=` is the name."""
     process = f"uid={mark.uid} pid={mark.pid} started={mark.started}"
-    return f"{ALIAS} broker {process} mac={mark.mac}{_told_guard(mark.guard)} guest={mark.guest or ''}"
+    card = f"/{mark.card[:2]}" if mark.card is not None else ""
+    return f"{ALIAS} broker {process} mac={mark.mac}{card}{_told_guard(mark.guard)} guest={mark.guest or ''}"
 
 
 def _told_guard(guard: str | None) -> str:
@@ -135,8 +138,16 @@ def read_loan_mark(link: Link) -> LoanMark | None:
     if not all(text.isascii() and text.isdigit() and len(text) < 20 for text in numbers) or "mac" not in fields:
         return None
     uid, pid, started = map(int, numbers)
-    mac = Mac(fields["mac"])
-    return LoanMark(uid=uid, pid=pid, started=started, mac=mac, guest=guest or None, guard=find_guard(link))
+    mac, _, begins = fields["mac"].partition("/")
+    return LoanMark(
+        uid=uid,
+        pid=pid,
+        started=started,
+        mac=Mac(mac),
+        card=Mac(begins + mac[2:]) if begins else None,
+        guest=guest or None,
+        guard=find_guard(link),
+    )
 
 
 def is_guest_name(text: str) -> bool:

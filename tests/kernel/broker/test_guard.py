@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kit.brokers import ALICE, Site, site, taps, until
+from kit.brokers import ALICE, EVE, Site, as_user, site, taps, until
 from kit.claims import ALLOWED, IPS, MAC, claims, numbered, numbers_of
 from kit.command import run
 
@@ -102,13 +102,52 @@ def test_a_guard_that_somebody_has_flushed_comes_back() -> None:
         assert "not guarded" not in broker.log
 
 
-def test_a_guard_that_was_flushed_while_no_broker_looked_is_missed() -> None:
+@pytest.mark.parametrize("who", [f"user {ALICE}", "group 4711", "group 4712"])
+@pytest.mark.parametrize("guard", ["guard mac allow vlan", f"guard ip {ADDRESSES}"])
+def test_a_guard_that_was_flushed_while_no_broker_looked_comes_back(guard: str, who: str) -> None:
+    with site(f"allow {who} bridge br0 taps 2 {guard}\n") as broker:
+        first, second = (broker.guest(ALICE, "--name", name, groups=(4711, 4712)) for name in ("first", "second"))
+        before = table()
+        broker.stop()
+        run("nft", "flush", "ruleset")
+        broker.start()
+        assert until(lambda: table() == before), broker.log
+        run("nft", "flush", "ruleset")
+        assert until(lambda: table() == before), broker.log
+        assert broker.log.count("is guarded again") == 4
+        assert (first.poll(), second.poll()) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "",
+        f"allow user {ALICE} bridge br0\n",
+        f"allow user {ALICE} bridge br0 guard ip ip 192.0.2.10\n",
+        f"allow user {ALICE} bridge br0 guard mac mac 02\n",
+        "allow\n",
+    ],
+)
+def test_a_lost_guard_that_the_policy_does_not_know_any_more_is_missed(policy: str) -> None:
     with site(f"allow user {ALICE} bridge br0 guard mac\n") as broker:
         guest = broker.guest(ALICE)
         broker.stop()
         run("nft", "flush", "ruleset")
+        broker.write_policy(policy)
         broker.start()
         assert "tbtap0 is not guarded any more" in broker.log
+        assert (guest.poll(), table()) == (None, "")
+
+
+def test_a_guard_that_is_there_stays_whatever_the_policy_has_become() -> None:
+    with site(f"allow user {ALICE} bridge br0 guard ip {ADDRESSES}\n") as broker:
+        guest = broker.guest(ALICE)
+        before = table()
+        broker.stop()
+        broker.write_policy(f"allow user {ALICE} bridge br0 guard ip ip 192.0.2.77\n")
+        broker.start()
+        assert broker.ask(as_user(EVE)).startswith("refused")  # so it has done by now what it does at first
+        assert table() == before
         assert guest.poll() is None
 
 

@@ -102,7 +102,7 @@ def test_a_guest_s_tap_is_gone_when_the_guest_is_killed(broker: Site) -> None:
         assert len(taps()) == 1
         guest.send_signal(signal.SIGKILL)
         started = time.monotonic()
-        assert until(lambda: taps() == [], 1)
+        assert until(lambda: taps() == [])
         late.append(time.monotonic() - started)
         guest.communicate()
     assert sorted(late)[len(late) // 2] < LIMIT_S, late
@@ -114,7 +114,7 @@ def test_a_tap_whose_file_somebody_else_keeps_goes_with_its_guest(broker: Site) 
     assert keeper != guest.pid and os.path.exists(f"/proc/{keeper}")
     guest.send_signal(signal.SIGKILL)
     try:
-        assert until(lambda: taps() == [], 1)
+        assert until(lambda: taps() == [])
         assert os.path.exists(f"/proc/{keeper}")
     finally:
         os.kill(keeper, signal.SIGKILL)
@@ -177,5 +177,5 @@ def test_what_a_holder_could_take_from_the_bridge_is_given_back(broker: Site) ->
     assert f"02:00:00:00:00:12 dev {tap.name} master br0 permanent" in run("bridge", "fdb", "show", "br", "br0").stdout
     assert run("ping", "-c", "1", "-W", "0.3", "192.0.2.1", check=False).returncode != 0
     broker.broker.send_signal(signal.SIGCONT)
-    assert until(lambda: taps() == [tap], 1)
+    assert until(lambda: taps() == [tap])
     run("ping", "-c", "1", "-W", "2", "192.0.2.1")

@@ -102,16 +102,17 @@ def test_an_answer_is_a_name_or_an_error() -> None:
             parse_answer(message)
 
 
+@pytest.mark.parametrize("card", [None, Mac("52:54:00:aa:00:01")])
 @pytest.mark.parametrize("guard", [None, "mac", "ip"])
 @pytest.mark.parametrize("guest", [None, "web", "uid=0 pid=1 guest=x", "tapbridge", "a guard=mac guest=b"])
-def test_the_mark_of_a_loan_is_read_as_it_was_written(guest: str | None, guard: str | None) -> None:
+def test_the_mark_of_a_loan_is_read_as_it_was_written(guest: str | None, guard: str | None, card: Mac | None) -> None:
     mac = Mac("fe:54:00:aa:00:01")
-    mark = LoanMark(uid=4294967294, pid=4194304, started=10**12, mac=mac, guest=guest, guard=guard)
+    mark = LoanMark(uid=4294967294, pid=4194304, started=10**12, mac=mac, card=card, guest=guest, guard=guard)
     link = Link(name=IfName("tbtap0"), kind="tap", alias=make_loan_mark(mark))
     assert read_loan_mark(link) == mark
     assert (find_guest_name(link), find_guard(link)) == (guest, guard)
     assert link.ours
-    longest = LoanMark(uid=2**32, pid=2**22, started=10**15, mac=mac, guest="x" * GUEST_BYTES, guard="mac")
+    longest = LoanMark(uid=2**32, pid=2**22, started=10**15, mac=mac, card=card, guest="x" * GUEST_BYTES, guard="mac")
     assert len(make_loan_mark(longest)) < 256
 
 
