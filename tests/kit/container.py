@@ -192,6 +192,11 @@ class Container:
             assert time.monotonic() < deadline, f"not within {limit_s:g} s: {command}\n{self.log()[-3000:]}"
             time.sleep(0.05)
 
+    def wait_for_ip(self) -> None:
+        """Wait until the NIC has an IPv4 address: a manager calls it ready when it has an IPv6 one, and that may come
+        first. Raises AssertionError."""
+        self.wait_for("ip -4 -o addr show dev eth0 | grep -q 'inet '")
+
     def path(self, path: str) -> Path:
         """A file of the running container, as a path outside."""
         return Path(f"/proc/{self.leader}/root{path}")

@@ -38,6 +38,7 @@ class Daemon:
         path.chmod(0o600 if self.unit == "NetworkManager" else 0o644)
         host.run("systemctl", "start", self.unit)
         _wait_for(lambda: self.holds in self.view(host), host, self.holds)
+        host.wait_for_ip()
 
 
 DAEMONS: Final = {

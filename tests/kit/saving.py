@@ -73,6 +73,7 @@ def start_networkd(host: Container) -> None:
     host.path("/etc/systemd/network/eth0.network").write_text(f"[Match]\nMACAddress={NIC_MAC}\n[Network]\nDHCP=yes\n")
     host.run("systemctl enable systemd-networkd systemd-resolved; systemctl start systemd-resolved systemd-networkd")
     host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
+    host.wait_for_ip()
 
 
 def start_netplan(host: Container) -> None:
@@ -89,3 +90,4 @@ def start_networkmanager(host: Container) -> None:
     """Let it look after eth0, at every boot."""
     host.run("systemctl", "enable", "--now", "NetworkManager")
     host.wait_for("nmcli -t -f DEVICE,STATE device | grep -qx eth0:connected")
+    host.wait_for_ip()

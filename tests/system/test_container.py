@@ -41,7 +41,7 @@ def test_every_manager_takes_a_lease_at_boot(units: str, path: str, text: str) -
             )
         host.run("systemctl", "enable", units)
         host.reboot()
-        host.wait_for("ip -4 -o addr show dev eth0 | grep -q 192.0.2.")
+        host.wait_for_ip()
         assert host.run("ping", "-c1", "-W2", GATEWAY).returncode == 0
 
 

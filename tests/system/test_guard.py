@@ -135,7 +135,7 @@ def test_the_boot_service_takes_a_file_back_before_the_network_reads_it(host: Co
     host.run("python3", "-I", "/run/kept.py")
     host.crash()
     assert host.run("cat", "/etc/systemd/network/eth0.network").stdout == network
-    host.wait_for("ip -4 -o addr show dev eth0 | grep -q 192.0.2.")
+    host.wait_for_ip()
     told = host.show("tapbridge-recover.service", "Result", "ExecMainStatus", "ConditionResult")
     assert told == {"Result": "success", "ExecMainStatus": "0", "ConditionResult": "yes"}
     assert host.run("ls", "/var/lib/tapbridge").stdout == ""

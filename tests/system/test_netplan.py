@@ -33,7 +33,7 @@ def host(request: pytest.FixtureRequest) -> Iterator[Container]:
         booted.run("chmod", "600", "/etc/netplan/eth0.yaml")
         booted.run("systemctl", "enable", UNITS[renderer])
         booted.reboot()
-        booted.wait_for("ip -4 -o addr show dev eth0 | grep -q 192.0.2.")
+        booted.wait_for_ip()
         booted.wait_for("systemctl is-active systemd-networkd || nmcli -t -f STATE general | grep -qx connected")
         yield booted
 

@@ -87,7 +87,7 @@ def wait_for_leases(host: Container) -> None:
     """Until the NIC has both."""
     host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
     host.wait_for("ip -6 -o addr show dev eth0 | grep 2001:db8:: | grep -qv tentative")
-    assert ip(host, "eth0")
+    host.wait_for_ip()
 
 
 def ip(host: Container, link: str) -> str | None:

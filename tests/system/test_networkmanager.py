@@ -61,7 +61,7 @@ def host(request: pytest.FixtureRequest) -> Iterator[Container]:
 def leased(host: Container) -> Iterator[Container]:
     """The same with a lease on eth0, before and after."""
     host.wait_for("nmcli -t -f DEVICE,STATE device | grep -qx eth0:connected")
-    assert ip(host, "eth0")
+    host.wait_for_ip()
     yield host
     host.run(*DOWN, check=False)
     host.run("nmcli", "connection", "delete", "office \t= [x]", check=False)

@@ -141,7 +141,7 @@ def ifupdown(host: Container) -> Container:
     """The same, with a lease on eth0 that ifupdown asks for at boot."""
     host.path("/etc/network/interfaces").write_text(INTERFACES)
     host.run("systemctl enable networking; systemctl start networking")
-    host.wait_for("ip -4 -o addr show dev eth0 | grep -q inet")
+    host.wait_for_ip()
     return host
 
 
@@ -197,7 +197,7 @@ def ng(host: Container) -> Container:
 def test_ifupdown_ng_s_files_have_the_bridge(ng: Container, client: str) -> None:
     ng.path("/etc/network/interfaces").write_text(NG.format(client))
     ng.run("systemctl", "start", "networking")
-    ng.wait_for("ip -4 -o addr show dev eth0 | grep -q inet")
+    ng.wait_for_ip()
     assert_it_comes_and_goes(ng, client)
 
 
@@ -274,7 +274,7 @@ def test_dhcpcd_takes_a_bridge_that_a_unit_makes(host: Container) -> None:
     host.run("rm -f /etc/resolv.conf; echo >/etc/resolv.conf; echo noarp >>/etc/dhcpcd.conf")
     host.path("/etc/systemd/system/dhcpcd.service").write_text(DHCPCD)
     host.run("systemctl enable --now dhcpcd")
-    host.wait_for("ip -4 -o addr show dev eth0 | grep -q inet")
+    host.wait_for_ip()
     assert_it_comes_and_goes(host, "dhcpcd")
 
 
@@ -295,6 +295,7 @@ def test_a_bridge_of_netplan_s_nic_is_networkd_s(host: Container) -> None:
     host.run("systemctl", "enable", "systemd-networkd")
     host.reboot()
     host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
+    host.wait_for_ip()
     address = assert_it_comes_and_goes(host, "systemd-networkd")
     told = json.loads(host.run(*UP, "--json").stdout)["findings"]
     assert {"not-checked", "other-author"} == {finding["code"] for finding in told}

@@ -106,7 +106,7 @@ def test_dhcpcd_s_unit_is_held_back(host: Container) -> None:
     host.run("rm -f /etc/resolv.conf; echo >/etc/resolv.conf; echo noarp >>/etc/dhcpcd.conf")
     host.path("/etc/systemd/system/dhcpcd.service").write_text(DHCPCD)
     host.run("systemctl enable --now dhcpcd")
-    host.wait_for("ip -4 -o addr show dev eth0 | grep -q inet")
+    host.wait_for_ip()
     assert_it_returns_at_boot(host, "dhcpcd")
 
 
