@@ -114,7 +114,7 @@ def test_a_guard_that_was_flushed_while_no_broker_looked_comes_back(guard: str, 
         assert until(lambda: table() == before), broker.log
         run("nft", "flush", "ruleset")
         assert until(lambda: table() == before), broker.log
-        assert broker.log.count("is guarded again") == 4
+        assert until(lambda: broker.log.count("is guarded again") == 4), broker.log
         assert (first.poll(), second.poll()) == (None, None)
 
 
