@@ -193,9 +193,9 @@ class Container:
             time.sleep(0.05)
 
     def wait_for_ip(self) -> None:
-        """Wait until the NIC has an IPv4 address: a manager calls it ready when it has an IPv6 one, and that may come
-        first. Raises AssertionError."""
-        self.wait_for("ip -4 -o addr show dev eth0 | grep -q 'inet '")
+        """Wait until the NIC has an IPv4 address and a way out by it: a manager calls it ready when it has an IPv6 one,
+        and that may come first. Raises AssertionError."""
+        self.wait_for("ip -4 -o addr show dev eth0 | grep -q 'inet ' && ip -4 route show default | grep -q eth0")
 
     def path(self, path: str) -> Path:
         """A file of the running container, as a path outside."""

@@ -72,8 +72,8 @@ def start_networkd(host: Container) -> None:
     """Let it look after eth0, at every boot."""
     host.path("/etc/systemd/network/eth0.network").write_text(f"[Match]\nMACAddress={NIC_MAC}\n[Network]\nDHCP=yes\n")
     host.run("systemctl enable systemd-networkd systemd-resolved; systemctl start systemd-resolved systemd-networkd")
-    host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
     host.wait_for_ip()
+    host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
 
 
 def start_netplan(host: Container) -> None:

@@ -294,8 +294,8 @@ def test_a_bridge_of_netplan_s_nic_is_networkd_s(host: Container) -> None:
     host.path("/etc/netplan/eth0.yaml").chmod(0o600)
     host.run("systemctl", "enable", "systemd-networkd")
     host.reboot()
-    host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
     host.wait_for_ip()
+    host.wait_for("networkctl | grep -q 'eth0 .*routable *configured'")
     address = assert_it_comes_and_goes(host, "systemd-networkd")
     told = json.loads(host.run(*UP, "--json").stdout)["findings"]
     assert {"not-checked", "other-author"} == {finding["code"] for finding in told}

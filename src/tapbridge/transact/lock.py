@@ -92,14 +92,14 @@ def _acquire(folder: Path, deadline: float, press: Callable[[int], None] | None)
 
 def _open(folder: Path) -> int | None:
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # a folder or not, open(2) will tell: it may be gone by now
+            os.mkdir(folder, 0o700)
         return os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except FileNotFoundError:
-        return None
-    except FileExistsError as error:
-        if os.path.lexists(folder):
+    except FileNotFoundError as error:
+        if folder.is_symlink():  # to nowhere: it would never be there
             raise _unwritable(folder, error) from None
-        return None  # mkdir(2) found the folder, and a moment later, when Python looks what it is, it was gone
+        return None
     except PermissionError as error:
         raise Forbidden(
             f"{folder} cannot be written: {error.strerror}",

@@ -184,6 +184,14 @@ def test_a_folder_that_comes_and_goes_is_no_reason_to_refuse(tmp_path: Path) -> 
     folder.write_text("")
     with pytest.raises(Refused, match="cannot be written"), writing(folder):
         raise AssertionError("it is no folder")
+    folder.unlink()
+    folder.symlink_to("nowhere")
+    with pytest.raises(Refused, match="cannot be written"), writing(folder):
+        raise AssertionError("it leads nowhere")
+    folder.unlink()
+    folder.symlink_to(tmp_path)
+    with writing(folder):
+        assert (tmp_path / "lock").exists()
 
 
 def test_who_has_just_taken_the_lock_is_named(tmp_path: Path) -> None:
