@@ -164,7 +164,7 @@ def live_guest(demo: Demo, qemu: list[str]) -> str:
     print(f"\n$ {shlex.join(demo.exec_words('h1', *command))}", flush=True)
     guest = demo.start("h1", *command)
     console = Console(guest, seen=lambda line: print(f"  web's console | {line}", flush=True))
-    _, _, ip, *_ = console.expect("lease", limit_s=60).split()
+    _, _, ip, *_ = console.expect("lease", limit_s=120).split()
     console.expect("address", limit_s=30)
 
     leases = demo.run("cat", "/var/lib/misc/dnsmasq.leases", place="router", quiet=True)

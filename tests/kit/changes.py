@@ -18,12 +18,13 @@ from kit.command import run
 from tapbridge.core.compare import differences
 from tapbridge.linux.host import LinuxHost
 from tapbridge.model.state import State
+from tapbridge.transact.lock import is_held
 
 PROGRAM = (sys.executable, "-m", "tapbridge")
 LIMIT_S = 30.0
 
 
-def until(condition: Callable[[], object], limit_s: float = 10.0) -> bool:
+def until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> bool:
     """Whether something becomes so within the limit; looked at every 20 ms."""
     deadline = time.monotonic() + limit_s
     while not condition():
@@ -71,9 +72,10 @@ def document(*words: str, exit_code: int = 0) -> dict[str, Any]:
 
 
 def pending() -> dict[str, Any] | None:
-    """The change that waits, by `status`."""
+    """The change that waits, by `status`, once its command has let the lock go: it is seen a moment before."""
     found: dict[str, Any] | None = document("status")["pending"]
-    return found
+    locks = Path(os.environ["TAPBRIDGE_RUN_DIR"]).glob("*/lock")
+    return None if any(is_held(lock.parent) for lock in locks) else found
 
 
 def guardians() -> list[int]:
@@ -92,7 +94,9 @@ def guardians() -> list[int]:
 
 def is_ended(run_dir: Path) -> bool:
     """Whether no journal is left there, and no guardian here: he ends a moment after the command."""
-    return not list(run_dir.rglob("*")) and not guardians()
+    with suppress(FileNotFoundError):  # a folder may go while it is read
+        return not list(run_dir.rglob("*")) and not guardians()
+    return False
 
 
 def is_as(before: State) -> bool:

@@ -156,7 +156,7 @@ class Container:
             self.leader = _leader(self._nspawn.pid)
             self._boot = stack.pop_all()
 
-    def run(self, *words: str | Path, check: bool = True, timeout_s: float = 30) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str | Path, check: bool = True, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as root; of several words, or one for its shell."""
         command = words if len(words) > 1 else ("sh", "-c", *words)
         return run(*self.words(), *command, check=check, timeout_s=timeout_s)
@@ -185,7 +185,7 @@ class Container:
         lines = self.run("systemctl", "show", f"--property={','.join(names)}", unit).stdout.splitlines()
         return dict(line.split("=", 1) for line in lines)
 
-    def wait_for(self, command: str, limit_s: float = 10.0) -> None:
+    def wait_for(self, command: str, limit_s: float = 30.0) -> None:
         """Wait until a command inside succeeds. Raises AssertionError."""
         deadline = time.monotonic() + limit_s
         while self.run(command, check=False).returncode != 0:

@@ -20,7 +20,9 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,8 +68,8 @@ def fingerprint(stage: Stage) -> Fingerprint:
         "port": _lines(_link(port, taps) for port in ports),
         "forwarding": _lines(entry for entry in forwarding if entry.get("state") in ("permanent", "static")),
         "nft": _lines(_rules()),
-        "switch": tuple(sorted(_switches())),
-        "file": tuple(sorted(_files(stage.folders))),
+        "switch": _whole(_switches),
+        "file": _whole(partial(_files, stage.folders)),
         "process": _processes(stage),
         "owner": stage.daemon.view(stage.within) if stage.daemon and stage.within else (),
     }
@@ -164,6 +166,13 @@ def _route(route: dict[str, Any], owner: str) -> dict[str, Any]:
     if protocol == "ra" or forgotten or (protocol == "dhcp" and metric > _DHCPCD and owner == "dhcpcd"):
         return {k: v for k, v in route.items() if k != "metric"}
     return route
+
+
+def _whole(read: Callable[[], Iterator[str]]) -> tuple[str, ...]:
+    """All of it, read again where something goes meanwhile."""
+    while True:
+        with suppress(FileNotFoundError):
+            return tuple(sorted(read()))
 
 
 def _rules() -> list[Any]:

@@ -353,7 +353,7 @@ class Ordeal:
 
     def _at_rest(self) -> Fingerprint:
         """The host once nothing of it changes any more by itself."""
-        since, last = time.monotonic(), fingerprint(self.stage)
+        last, since = fingerprint(self.stage), time.monotonic()
         while time.monotonic() - since < _SETTLING_S:
             time.sleep(0.05)
             now = fingerprint(self.stage)

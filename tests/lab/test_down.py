@@ -111,9 +111,10 @@ def test_a_lab_whose_record_is_damaged_is_found_by_its_marks(
 
 def test_a_lab_without_a_record_is_found_by_its_marks(make_lab: MakeLab, tapbridge: Tapbridge, run_dir: Path) -> None:
     made = make_lab(addresses="static")
+    before = inhabitants(made)
     (run_dir / "labs/lab.json").unlink()
     assert tapbridge("lab", "down", "--all").stdout == "removed: lab\n"
-    assert inhabitants(made) == {}
+    assert not [pid for pid, start in before.items() if started(pid) == start]  # a namespace's number may be another's
 
 
 def test_a_lab_without_its_keepers_is_broken_and_is_made_anew(make_lab: MakeLab, tapbridge: Tapbridge) -> None:

@@ -52,7 +52,7 @@ def test_a_user_gets_a_tap_from_a_service_that_was_not_running(serving: Containe
     assert serving.show(SERVICE, "ActiveState", "NRestarts") == {"ActiveState": "active", "NRestarts": "0"}
     pid = serving.show(SERVICE, "MainPID")["MainPID"]
     assert "CapEff:\t0000000000001000\n" in serving.path(f"/proc/{pid}/status").read_text()
-    serving.wait_for("! ip link show tbtap0", limit_s=2)
+    serving.wait_for("! ip link show tbtap0")
     refused = serving.run(f"{USER} tapbridge run --net br0 --mac 02:00:00:00:00:01 -- {QEMU} 0", check=False)
     assert refused.returncode == 5
 
@@ -67,9 +67,9 @@ def test_the_sandbox_lets_the_broker_guard_a_guest_and_again_when_all_rules_were
     rules = "nft list table bridge tapbridge"
     assert "ip saddr != 192.0.2.10 counter" in serving.run(rules).stdout
     serving.run("nft flush ruleset")
-    serving.wait_for(f"{rules} | grep -q 'ip saddr != 192.0.2.10 counter'", limit_s=2)
+    serving.wait_for(f"{rules} | grep -q 'ip saddr != 192.0.2.10 counter'")
     serving.run("kill -KILL $(sed -n 's/^pid //p' /tmp/guarded)")
-    serving.wait_for(f"! {rules} | grep -q icmp6", limit_s=2)
+    serving.wait_for(f"! {rules} | grep -q icmp6")
     serving.run(POLICY)
 
 
@@ -80,7 +80,7 @@ def test_a_guest_outlives_the_broker_and_is_known_to_the_next_one(serving: Conta
     serving.wait_for(f"systemctl is-active -q {SERVICE} && journalctl -u {SERVICE} | grep -q 'tbtap0 on br0 is lent'")
     assert serving.run(f"{USER} tapbridge run --name two --net br0 -- {QEMU} 0", check=False).returncode == 5
     serving.run("kill -KILL $(sed -n 's/^pid //p' /tmp/guest)")
-    serving.wait_for("! ip link show tbtap0", limit_s=2)
+    serving.wait_for("! ip link show tbtap0")
 
 
 def test_nothing_is_lent_of_a_bridge_that_may_be_taken_back(serving: Container) -> None:
@@ -96,7 +96,7 @@ def test_nothing_is_lent_of_a_bridge_that_may_be_taken_back(serving: Container) 
     finally:
         serving.run("tapbridge", "confirm")
     assert "master br7" in serving.run(asked).stdout
-    serving.wait_for("! ip link show tbtap0", limit_s=2)
+    serving.wait_for("! ip link show tbtap0")
     serving.run("tapbridge", "down", "br7", "--yes")
     serving.run("ip link del nic7")
 

@@ -109,7 +109,7 @@ def test_the_service_of_one_link_serves_the_bridge_and_the_link_again(of_eth0: C
     mark = len(of_eth0.served())
     of_eth0.run("tapbridge", back, "--yes")
     assert of_eth0.run(ADDRESS.format("eth0")).stdout == address
-    assert _of_eth0(of_eth0) == before
+    assert until(lambda: _of_eth0(of_eth0) == before), _of_eth0(of_eth0)
     assert of_eth0.run(DROP_INS, check=False).stdout == ""
     assert until(lambda: "DHCPACK" in of_eth0.served()[mark:], 10)
     assert not re.search("RELEASE|DECLINE|NAK|DISCOVER", of_eth0.served()[mark:])

@@ -68,7 +68,7 @@ def wait_for_the_way_back(host: Container, deadline: float) -> float:
     host.wait_for("ip -4 -o addr show dev eth0 | grep -q 192.0.2.2/24")
     host.wait_for(f"ip route show default | grep -q 'via {GATEWAY} dev eth0'")
     assert host.run("ping", "-c1", "-W2", GATEWAY).returncode == 0
-    assert json.loads(host.run("tapbridge", "status", "--json").stdout)["pending"] is None
+    assert until(lambda: json.loads(host.run("tapbridge", "status", "--json").stdout)["pending"] is None)
     return late_s
 
 
@@ -81,7 +81,7 @@ def changed(host: Container) -> float:
     assert host.run("pgrep", "-xc", "python3").stdout == "1\n"
     host.run("touch", "/run/changed")
     assert until(lambda: host.run("pgrep", "-x", "python3", check=False).returncode != 0), host.log()
-    assert host.run("loginctl", "list-sessions", "--no-legend").stdout == ""
+    assert until(lambda: host.run("loginctl", "list-sessions", "--no-legend").stdout == ""), host.log()
     return applied.confirm_by
 
 

@@ -37,9 +37,15 @@ def test_a_lease_of_networkd_s_is_known(host: Container) -> None:
             attach("ta", bridge="br1")
             host.wait_for("networkctl | grep -q 'br1 .*routable *configured'")
             asks = dhcp_request("198.51.100.77", options=b"\x36\x04" + socket.inet_aton(SERVER))
-            write(process, "ta", asks)
-        assert until(lambda: addresses(host) != [])
-        (address,) = addresses(host)
+            known: list[dict[str, Any]] = []
+
+            def asked() -> bool:  # networkd's server need not listen yet, and its word comes late where it is busy
+                write(process, "ta", asks)
+                known[:] = addresses(host)
+                return known != []
+
+            assert until(asked, 30)
+            (address,) = known
     finally:
         processes.end()
     assert (address["ip"], address["source"], address["dynamic"]) == ("198.51.100.77", "lease", True)

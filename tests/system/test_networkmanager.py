@@ -122,8 +122,8 @@ def test_the_lease_goes_to_the_bridge_and_back(leased: Container) -> None:
     leased.run("ip tuntap add guest0 mode tap; ip link set guest0 master br0 up")
     leased.run("systemctl", "restart", "NetworkManager")
     leased.wait_for("nmcli -t -f DEVICE,STATE device | grep -qx br0:connected")
-    assert held(leased) == profiles
-    assert network(leased, "br0") == everything
+    assert until(lambda: held(leased) == profiles), held(leased)
+    assert until(lambda: network(leased, "br0") == everything), network(leased, "br0")
     assert "master br0" in leased.run("ip", "link", "show", "dev", "guest0").stdout
     leased.run("ip", "tuntap", "del", "guest0", "mode", "tap")
 
@@ -154,7 +154,7 @@ def test_the_bridge_takes_the_name_and_gives_it_back(leased: Container) -> None:
     leased.run("systemctl", "restart", "NetworkManager")
     leased.wait_for("nmcli -t -f DEVICE,STATE device | grep -qx reth0:connected")
     leased.wait_for("nmcli -t -f DEVICE,STATE device | grep -qx eth0:connected")
-    assert (held(leased), network(leased, "eth0")) == (profiles, everything)
+    assert until(lambda: (held(leased), network(leased, "eth0")) == (profiles, everything)), network(leased, "eth0")
     assert "master eth0" in leased.run("ip", "link", "show", "dev", "reth0").stdout
 
     mark = len(leased.served())
@@ -181,7 +181,7 @@ def test_a_static_profile_is_the_bridge_s_as_well(leased: Container) -> None:
     assert network(leased, "br0") == everything
     leased.run("systemctl", "restart", "NetworkManager")
     leased.wait_for("nmcli -t -f DEVICE,STATE device | grep -qx br0:connected")
-    assert network(leased, "br0") == everything
+    assert until(lambda: network(leased, "br0") == everything), network(leased, "br0")
     assert "example.net" in leased.run("nmcli", "-g", "IP4.SEARCHES,IP4.DNS", "device", "show", "br0").stdout
     leased.run(*DOWN)
     assert network(leased, "eth0") == everything
@@ -193,10 +193,10 @@ def test_a_static_profile_is_the_bridge_s_as_well(leased: Container) -> None:
 def test_what_nobody_confirms_is_taken_back(leased: Container, bridge: str, port: str, words: tuple[str, ...]) -> None:
     address, before, everything = ip(leased, "eth0"), held(leased), network(leased, "eth0")
     mark = len(leased.served())
-    leased.run("tapbridge", "up", "--yes", "--quiet", "--confirm", "2", "--no-wait", *words)
+    leased.run("tapbridge", "up", "--yes", "--quiet", "--confirm", "4", "--no-wait", *words)
     assert (ip(leased, bridge), ip(leased, port)) == (address, None)
-    assert until(lambda: not is_bridged(leased, bridge), 10), leased.log()
-    leased.run("tapbridge", "recover", "--wait", "10")
+    assert until(lambda: not is_bridged(leased, bridge), 30), leased.log()
+    leased.run("tapbridge", "recover", "--wait", "20")
     assert network(leased, "eth0") == everything
     assert held(leased) == before
     assert leased.run(f"ls {OURS}; ls /var/lib/NetworkManager/*br0*", check=False).stdout == ""

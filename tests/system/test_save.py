@@ -381,7 +381,7 @@ def test_what_is_not_confirmed_is_not_saved(networkd: Container) -> None:
     assert status(networkd)["saved"] is True
     networkd.run("tapbridge unsave --quiet; tapbridge down --quiet")
 
-    line = f"{' '.join(words)} --json >/run/said; echo $? >/run/ended"
+    line = f"{' '.join(words)} --wait 30 --json >/run/said; echo $? >/run/ended"
     networkd.run("systemd-run", "--quiet", "--collect", "--unit=up", "sh", "-c", line)
     networkd.wait_for("tapbridge confirm --quiet 2>/dev/null")
     networkd.wait_for("test -s /run/ended")
@@ -393,5 +393,5 @@ def test_what_is_not_confirmed_is_not_saved(networkd: Container) -> None:
 
     networkd.run(*words[:-1], "1", "--no-wait")
     networkd.wait_for("! test -e /sys/class/net/br0")
-    networkd.run("tapbridge", "recover", "--wait", "10")
+    networkd.run("tapbridge", "recover", "--wait", "20")
     assert files(networkd) == before

@@ -38,6 +38,7 @@ def read_anew(host: Container) -> None:
     """Let everybody read his files, and start what a target may start anew."""
     host.run("systemctl reset-failed; systemctl try-restart systemd-networkd NetworkManager")
     host.run("systemctl", "start", "multi-user.target")
+    host.wait_for("! systemctl is-active -q systemd-networkd || networkctl | grep -q ' routable *configured'")
 
 
 def assert_down(host: Container, address: str | None, everything: list[str]) -> None:

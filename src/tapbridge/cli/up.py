@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from tapbridge.model.state import Link, State
 from tapbridge.model.step import WriteFile
 from tapbridge.model.values import IfName, parse_found_name, parse_new_name
 from tapbridge.model.verdict import Finding, Verdict
+from tapbridge.transact.signals import shielded_from_signals
 
 if TYPE_CHECKING:
     from tapbridge.cli.permanence import Change
@@ -84,12 +86,16 @@ def run(args: Namespace, world: World) -> Result:
         window = choose_window(args, remote=visitor is not None, terminal=world.is_terminal())
         guarding = Guarding(world, window, plan, carrier, _final(intent) if args.save else None)
         proof = ask_before(plan.before, carrier, visitor, guarded=window.guarded) if plan.stages else NO_PROOF
-        result = _adopt(plan, intent, session, guarding, proof)
-        if guarding.applied is None:
+        with ExitStack() as shield:
+            shield.enter_context(shielded_from_signals())
+            result = _adopt(plan, intent, session, guarding, proof)
+            waiting = guarding.wait(session, result) if guarding.applied is not None else None
+            held = shield.pop_all() if waiting is not None else ExitStack()
+        if waiting is None:
             result = guarding.tell(result)
             return _save_too(result, intent, session, world) if args.save else result
-        waiting = guarding.wait(session, result)
-    result = waiting.end(no_wait=args.no_wait, quiet=args.quiet or args.json)
+    with held:  # a signal before the wait listens would end the command alone
+        result = waiting.end(no_wait=args.no_wait, quiet=args.quiet or args.json)
     if not args.save or "pending" in result.document:
         return result
     with turn(world, "up", wait_s=_CONFIRM_S, as_json=args.json) as session:  # whoever confirmed it may be saving it

@@ -31,8 +31,10 @@ class Screen:
             return
         first, self._lines = self._lines == 0, 1
         before, self._told = self._told, [finding.message for finding in result.findings]
-        gap = "" if first or self._as_json else "\n"
-        self._print(replace(result, text=gap + result.text), quiet=self._quiet or self._told == before)
+        new = tuple(finding for finding in result.findings if finding.message not in before)
+        if not self._as_json:
+            result = replace(result, text=("" if first else "\n") + result.text, findings=new)
+        self._print(result, quiet=self._quiet or not new)
 
     def _over(self, result: Result) -> Result:
         """The result on top of the one that stands there, its findings below it."""

@@ -21,6 +21,7 @@ from tapbridge.model.journal import Applied, Ended, load, read_line
 from tapbridge.model.noun import dataclass, replace
 from tapbridge.model.proof import Flow
 from tapbridge.model.verdict import Finding, Severity
+from tapbridge.transact.signals import let_signals_in
 
 if TYPE_CHECKING:
     from tapbridge.cli.world import World
@@ -80,6 +81,7 @@ def wait_for_word(result: Result, applied: Applied, reader: Reader, world: World
         sys.stderr.write(result.text.partition("\n")[0] + "\n")
     with _signals():
         try:
+            let_signals_in()
             ended, number = _wait(reader, applied, world, acts, arrivals, quiet=quiet), 0
         except _Stopped as stopped:
             number = stopped.number

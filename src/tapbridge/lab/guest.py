@@ -52,7 +52,7 @@ meet() {
         udhcpc -b -S -t 8 -T 1 -A 2 -i $card -s /lease 2>/dev/null &
         (
             while sleep 1; do
-                found=$(ip -6 addr show dev $card scope global | sed -n 's/^ *inet6 \\([^/]*\\).*/\\1/p')
+                found=$(ip -6 addr show dev $card scope global | sed -n '/tentative/!s/^ *inet6 \\([^/]*\\).*/\\1/p')
                 case $found in ?*) say address $card $found; break ;; esac
             done
         ) &

@@ -26,7 +26,7 @@ _RUN: Final = "/run/dhcpcd"
 _START_STACK: Final = 25  # of /proc/PID/stat, behind the name: field 28
 _POINTER: Final = struct.calcsize("P")
 _NAMED: Final = b"interface="
-_ANSWER_S: Final = 0.5
+_ANSWER_S: Final = 3.0  # it runs its hooks before it answers
 _MOST_WORDS: Final = 256
 _WORD_BYTES: Final = 4096
 

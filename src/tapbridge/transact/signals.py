@@ -56,6 +56,11 @@ def shielded_from_signals() -> Iterator[Signals]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def let_signals_in() -> None:
+    """Let those come that were held back, and whatever comes from now on."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
+
+
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
     """Let TERM, HUP and QUIT end what is done here as INT does, so that nothing stays of it. Those ignored stay so."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kit.changes import document
+from kit.changes import document, until
 from kit.command import run
 from kit.lan import PLAIN, batch, host_on_lan, ping
 from kit.netns import Netns
@@ -19,6 +19,7 @@ def _plug_in(lan: Netns) -> None:
     with lan.entered():
         batch("link set p0 up\naddr add 192.0.2.1/24 dev p0\naddr add 2001:db8::1/64 dev p0 nodad")
     batch(PLAIN)
+    assert until(lambda: "inet6 fe80" in run("ip", "-6", "addr", "show", "dev", "eth0").stdout)  # the kernel's, soon
 
 
 @pytest.mark.parametrize("ends", ["kept", "taken back"])

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -269,6 +270,13 @@ def test_nothing_is_lent_while_a_change_may_still_be_taken_back(broker: Site, fo
     assert broker.ask(as_user(ALICE), mac=MAC) == "lent tbtap0"
 
 
+def end_when_refused(broker: Site, before: int, change: subprocess.Popen[bytes]) -> None:
+    """Let the change end once somebody was refused because of it."""
+    until(lambda: broker.log.count("being changed") > before, 30)
+    assert change.stdin is not None
+    change.stdin.close()
+
+
 def test_who_can_wait_gets_his_tap_when_the_change_has_ended(broker: Site, folder: Path) -> None:
     broker.write_policy(f"allow user {ALICE} bridge br0\nallow user 0 bridge br0 mac any")
     folder.mkdir(mode=0o700)
@@ -278,10 +286,13 @@ def test_who_can_wait_gets_his_tap_when_the_change_has_ended(broker: Site, folde
     )
     for borrow in ways:
         before = broker.log.count("being changed")
-        with subprocess.Popen(["flock", folder / "lock", "sleep", "1"]) as change:
+        with subprocess.Popen(["flock", folder / "lock", "cat"], stdin=subprocess.PIPE) as change:
             assert until(lambda: is_held(folder))
+            ending = threading.Thread(target=end_when_refused, args=(broker, before, change))
+            ending.start()
             assert not borrow()
-            assert change.poll() == 0
+            ending.join()
+            assert change.wait(10) == 0
         assert broker.log.count("being changed") > before
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.brokers import until
 from kit.command import run
 from kit.holders import Processes, attach, by_link, look, make_bridge, read, said, write
 from kit.netns import new_netns
@@ -185,7 +186,8 @@ def test_a_macvtap_s_guest_is_found_by_its_number(processes: Processes, macvtap:
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
         wire.bind(("v1", 0))
         wire.send(FRAME)  # to everybody on the wire, so the guest receives it
-    assert (by_link(look())["mt0"][1].rx_bytes or 0) - (nic.rx_bytes or 0) >= len(FRAME)
+    before = nic.rx_bytes or 0
+    assert until(lambda: (by_link(look())["mt0"][1].rx_bytes or 0) - before >= len(FRAME))
 
 
 def test_traffic_and_mac_are_seen_from_the_guest_s_side(processes: Processes) -> None:

@@ -68,7 +68,8 @@ def test_a_real_guest_is_known_as_soon_as_it_has_its_address(processes: Processe
         *("-name", "ipxe", "-nic", f"tap,ifname=ta,script=no,downscript=no,model=e1000,mac={MAC}"),
         until='{"QMP"',
     )
-    document = json.loads(tapbridge("ps", "--wait-ip", "ipxe", "--json").stdout)
+    words = (sys.executable, "-m", "tapbridge", "ps", "--wait-ip", "ipxe", "--timeout=110", "--json")
+    document = json.loads(run(*words, timeout_s=120).stdout)
     assert document["ip"].startswith("192.0.2.")
     (address,) = (item for item in document["guests"][0]["nics"][0]["addresses"] if item["family"] == 4)
     assert (address["source"], address["prefix"], address["age"] <= SOON_S) == ("dhcp", 24, True)

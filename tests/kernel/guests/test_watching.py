@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,6 +44,19 @@ def documents(process: subprocess.Popen[str], count: int) -> list[dict[str, Any]
     return [json.loads(next_line(process)) for _ in range(count)]
 
 
+def awaited(process: subprocess.Popen[str], known: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """The first document of which this is so: some were printed before what the test did last."""
+    for _ in range(100):
+        found = documents(process, 1)[0]
+        if known(found):
+            return found
+    raise AssertionError(found)
+
+
+def nics(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [nic for guest in document["guests"] for nic in guest["nics"]]
+
+
 def test_each_line_is_a_document_and_an_interrupt_ends_it_cleanly(processes: Processes) -> None:
     process = processes.hold("ta")
     attach("ta")
@@ -69,11 +82,13 @@ def test_a_guest_that_comes_is_followed_and_one_that_goes_is_forgotten(processes
         attach("ta")
         assert await_ears(1)
         write(process, "ta", arp("192.0.2.31"))
-        assert documents(started, 5)[-1]["guests"][0]["nics"][0]["addresses"][0]["ip"] == "192.0.2.31"
+        heard = awaited(started, lambda told: any(nic["addresses"] for nic in nics(told)))
+        assert nics(heard)[0]["addresses"][0]["ip"] == "192.0.2.31"
         process.kill()
         process.wait()
         successor = processes.hold("ta")  # a namesake, which has said nothing
-        (guest,) = documents(started, 5)[-1]["guests"]
+        awaited(started, lambda told: [guest["pid"] for guest in told["guests"]] == [successor.pid])
+        (guest,) = documents(started, 3)[-1]["guests"]
     assert (guest["pid"], guest["nics"][0]["addresses"]) == (successor.pid, [])
 
 
@@ -127,7 +142,7 @@ def test_a_link_that_is_renamed_is_followed_under_its_new_name(processes: Proces
         documents(started, 1)
         assert await_ears(1)
         run("ip", "link", "set", "ta", "name", "tz")
-        documents(started, 3)
+        awaited(started, lambda told: [nic["tap"] for nic in nics(told)] == ["tz"])  # its ear is open by then
         write(process, "ta", arp("192.0.2.31"))
-        (guest,) = documents(started, 4)[-1]["guests"]
+        (guest,) = awaited(started, lambda told: any(nic["addresses"] for nic in nics(told)))["guests"]
     assert [(nic["tap"], nic["addresses"][0]["ip"]) for nic in guest["nics"]] == [("tz", "192.0.2.31")]

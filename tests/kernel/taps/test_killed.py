@@ -24,7 +24,8 @@ from tapbridge.linux.host import LinuxHost
 from tapbridge.model.state import State
 
 CHANGING = re.compile(
-    r"(sendto|rename|unlink|fsync|fchmod|mkdir|flock)\(|(ioctl)\([0-9]+, (?:TUN|SIOCS)|(openat)\(.*(?:O_CREAT|net/tun)"
+    r"(sendto|rename|unlink|fsync|fchmod|mkdir|flock)\(|(ioctl)\([0-9]+, (?:TUN(?!GET)|SIOCS)"
+    r"|(openat)\(.*(?:O_CREAT|net/tun)"
 )
 NAMES = ("br0", "t0", "t1", "t2", "other")
 Seen = tuple[State, dict[str, object]]

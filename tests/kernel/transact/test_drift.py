@@ -134,12 +134,12 @@ def judge(act: Act, wanted: Reading, said: str, added: str) -> None:
 def test_while_it_waits_in_its_window(act: Act, end: str, run_dir: Path) -> None:
     with ready_for("up") as lan:
         before = read_host()
-        with started("up", "--confirm", "60" if end == "rollback" else "2") as up:
+        with started("up", "--confirm", "60" if end == "rollback" else "5") as up:
             assert until(pending)
             added = act.adds if meddle(act.does, lan) else ""
             if end == "rollback":
                 document("rollback")
-            _, said = up.communicate(timeout=10)
+            _, said = up.communicate(timeout=20)
             assert up.returncode == 1
         judge(act, before, said, added)
         assert until(lambda: is_ended(run_dir))

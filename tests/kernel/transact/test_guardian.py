@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -83,6 +84,32 @@ def test_a_signal_takes_it_back_at_once(number: int, code: int, before: State, r
         assert until(lambda: is_ended(run_dir))
 
 
+# One that comes when the change is there and its command does not yet wait.
+EARLY = """
+import os
+from tapbridge.cli.confirming import Waiting
+from tapbridge.cli.main import main
+end = Waiting.end
+def early(self, **more):
+    os.kill(os.getpid(), {number})
+    return end(self, **more)
+Waiting.end = early
+raise SystemExit(main(["up", "--confirm", "{window_s}"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGQUIT, 131), (signal.SIGHUP, -1)]
+)
+def test_a_signal_that_comes_before_the_wait_does_the_same(
+    number: int, code: int, before: State, run_dir: Path
+) -> None:
+    program = EARLY.format(number=int(number), window_s=60 if code > 0 else WINDOW_S)
+    assert run(sys.executable, "-c", program, check=False).returncode == code
+    assert is_as(before) == (code > 0)
+    assert until(lambda: is_as(before) and is_ended(run_dir), WINDOW_S + 20)
+
+
 def test_enter_on_the_terminal_keeps_it_and_one_from_before_does_not(before: State, run_dir: Path) -> None:
     with on_a_terminal("up", "--confirm", "60") as (up, terminal):
         os.write(terminal, b"\n\n")
@@ -114,7 +141,9 @@ def test_auto_is_kept_by_its_proof(before: State, run_dir: Path) -> None:
 
 def _guarded_sends(trace: Path) -> range:
     """The numbers of the netlink messages that `up` sends under guard, by one that nothing breaks."""
-    run("strace", "-o", trace, "-s", "4096", "-e", "trace=sendto,write", *PROGRAM, "up", "--confirm", "1", check=False)
+    words = (*PROGRAM, "up", "--confirm", "60", "--no-wait")
+    run("strace", "-o", trace, "-s", "4096", "-e", "trace=sendto,write", *words)
+    document("rollback")
     lines = trace.read_text().splitlines()
     armed, applied = (next(n for n, line in enumerate(lines) if word in line) for word in ("Armed", "Applied"))
     first = sum(line.startswith("sendto") for line in lines[:armed]) + 1
