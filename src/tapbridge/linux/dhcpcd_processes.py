@@ -26,7 +26,7 @@ _RUN: Final = "/run/dhcpcd"
 _START_STACK: Final = 25  # of /proc/PID/stat, behind the name: field 28
 _POINTER: Final = struct.calcsize("P")
 _NAMED: Final = b"interface="
-_ANSWER_S: Final = 3.0  # it runs its hooks before it answers
+_ANSWER_S: Final = 2.0  # it runs its hooks before it answers
 _MOST_WORDS: Final = 256
 _WORD_BYTES: Final = 4096
 
@@ -71,6 +71,8 @@ def managed_links(pid: int) -> list[str]:
     import socket
     import time
 
+    if processes.state(pid) in ("T", "t"):  # it is held still, and would not answer
+        return []
     deadline = time.monotonic() + _ANSWER_S
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as asked:
         asked.settimeout(_ANSWER_S)
