@@ -93,7 +93,8 @@ class Broker:
                 if fd >= 0:
                     self._watch(fd)
             self._loans.resume(self._guard_of)
-            self._regard_at = time.monotonic()  # rules may have changed while nobody looked
+            while self._loans.guard_again():  # rules may have changed while nobody looked
+                pass
             self._log(f"ready; taps that are lent: {len(self._loans)}")
             while True:
                 ready = [fd for fd, _ in self._poll.poll(self._wait_ms())]

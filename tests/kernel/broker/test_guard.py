@@ -6,11 +6,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from kit.brokers import ALICE, EVE, Site, as_user, site, taps, until
+from kit.brokers import ALICE, EVE, WITH_SYS, Site, as_user, site, taps, until
 from kit.claims import ALLOWED, IPS, MAC, claims, numbered, numbers_of
 from kit.command import run
 
@@ -154,6 +155,33 @@ def test_a_guard_that_is_there_stays_whatever_the_policy_has_become() -> None:
         assert broker.ask(as_user(EVE)).startswith("refused")  # so it has done by now what it does at first
         assert table() == before
         assert guest.poll() is None
+
+
+# On a kernel that tells nobody of rules that change.
+DEAF = """
+import sys
+import tapbridge.linux.lent as module
+from tapbridge.cli.main import main
+module.watch_rules = lambda: None
+raise SystemExit(main(["broker", "--root", sys.argv[1]]))
+"""
+
+
+def test_where_the_kernel_tells_nobody_of_rules_a_lost_guard_comes_back_at_the_start() -> None:
+    with site(f"allow user {ALICE} bridge br0 taps 2 guard mac\n") as broker:
+        broker.guest(ALICE)
+        before = table()
+        broker.stop()
+        run("nft", "flush", "ruleset")
+        words = (*WITH_SYS, sys.executable, "-c", DEAF, str(broker.folder))
+        with open(broker.folder / "deaf", "w") as log, subprocess.Popen(words, stdout=log, stderr=log) as deaf:
+            try:
+                assert until(lambda: "broker: ready" in (broker.folder / "deaf").read_text())
+                assert table() == before
+                assert broker.ask(as_user(EVE)).startswith("refused")
+            finally:
+                deaf.terminate()
+        assert deaf.returncode == 0
 
 
 def test_a_user_cannot_loosen_the_guard_and_asks_for_none() -> None:

@@ -66,6 +66,7 @@ def test_a_lease_that_is_lost_later_is_taken_from_the_bridge(served: Any) -> Non
     served.wait_for(lambda: f"{BRIDGE} deconfig" in served.events())
     served.wait_for(lambda: ip_of("br0") is None)
     served.wait_for(lambda: "DHCPRELEASE" in served.log())
+    assert ip_of("br0") is None
 
 
 def test_one_that_is_started_again_leaves_the_link_alone(served: Any) -> None:
