@@ -317,14 +317,16 @@ def test_an_attach_that_is_killed_anywhere_is_taken_back_by_the_next(place: Plac
     found = points(place, words)
     assert len(found) > 6
     tapbridge("detach", "plugged")
-    recovered = 0
+    recovered = missed = 0
     for call in found:
         ended = kill(call, words, where(place), alone=True)
-        assert ended.reached or call.kind == "ioctl", str(call)  # their number depends on others' taps
+        assert ended.reached or call.kind == "ioctl", str(call)
+        missed += not ended.reached
         done = json.loads(tapbridge("detach", "plugged", "--json").stdout)
         recovered += [finding["code"] for finding in done["findings"]].count("recovered")
         assert (taps(), tun_files(pid)) == ({}, 0), str(call)
     assert recovered
+    assert missed < len(found) // 4  # one ioctl for each tap of anybody's on this machine
 
 
 def test_an_attach_whose_calls_fail_leaves_nothing(place: Place) -> None:
@@ -332,13 +334,15 @@ def test_an_attach_whose_calls_fail_leaves_nothing(place: Place) -> None:
     words = [sys.executable, "-m", "tapbridge", "attach", "plugged", "--net", "br0", "--model", "usb-net"]
     found = points(place, words)
     tapbridge("detach", "plugged")
-    codes = set()
+    codes, missed = set(), 0
     for call in found:
         ended = fail(call, "error=EIO", words, where(place), alone=True)
         codes.add(ended.code)
-        assert ended.reached or call.kind == "ioctl", str(call)  # their number depends on others' taps
+        assert ended.reached or call.kind == "ioctl", str(call)
+        missed += not ended.reached
         assert ended.code in (0, 1, 5), f"{call}: {ended.output}"
         if ended.code == 0:  # a call that nothing depends on
             tapbridge("detach", "plugged")
         assert (taps(), tun_files(pid)) == ({}, 0), f"{call}: {ended.output}"
     assert 1 in codes
+    assert missed < len(found) // 4
